@@ -1,0 +1,18 @@
+"""Data: datalists, the check before training, and phantoms to run everything without any data."""
+
+from .datalist import load_datalist
+from .leakage import check_leakage
+from .phantoms import write_phantoms
+from .reading import Pixels, read_pixels
+from .validate import Problem, check_dataset, require_valid
+
+__all__ = [
+    "Pixels",
+    "Problem",
+    "check_dataset",
+    "check_leakage",
+    "load_datalist",
+    "read_pixels",
+    "require_valid",
+    "write_phantoms",
+]

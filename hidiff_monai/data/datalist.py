@@ -1,0 +1,92 @@
+"""Datalist JSON: which files make a case, and which cases train, validate and test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .leakage import SECTIONS
+from .leakage import check_leakage as refuse_leakage
+
+FILE_KEYS = ("image", "label", "region", "second_label")
+
+
+def load_datalist(
+    path: str | Path, dataset_dir: str | Path, section: str, check_leakage: bool = True
+) -> list[dict[str, Any]]:
+    """Loads one section of a datalist as MONAI-style dictionaries.
+
+    Args:
+        path: the datalist JSON.
+        dataset_dir: the folder its paths are relative to.
+        section: "training", "validation" or "test".
+        check_leakage: also makes sure that the sections share no case, patient or image (by content).
+
+    Returns:
+        One dictionary a case: "id", "patient" and whatever else it holds, with absolute paths (str) to its files.
+
+    Raises:
+        ValueError: if the datalist is malformed or leaks, or a folder, section or file is missing.
+    """
+    datalist = read_datalist(path)
+    if not datalist.get(section):
+        present = [name for name in SECTIONS if datalist.get(name)]
+        raise ValueError(f"{path}: no cases in section '{section}'; expected one of {present}: name one of these")
+    root = require_folder(dataset_dir)
+    if check_leakage:
+        refuse_leakage(datalist, root)
+    cases = [absolute_paths(case, root) for case in datalist[section]]
+    missing = [case[key] for case in cases for key in FILE_KEYS if key in case and not Path(case[key]).is_file()]
+    if missing:
+        raise ValueError(
+            f"{missing[0]} is missing (and {len(missing) - 1} other files of section '{section}'); expected the "
+            f"layout in {path}: point dataset_dir (now {root}) at the folder that holds it"
+        )
+    return cases
+
+
+def read_datalist(path: str | Path) -> dict[str, Any]:
+    """Parses a datalist and checks its form, not its files.
+
+    Raises:
+        ValueError: if it is absent or not JSON, or a case lacks its id or image or shares its id within a section.
+    """
+    try:
+        datalist = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not readable as JSON ({error}); expected a datalist: correct the path") from error
+    if not isinstance(datalist, dict) or not any(name in datalist for name in SECTIONS):
+        raise ValueError(f"{path}: holds none of {list(SECTIONS)}; expected at least one: see data_lists/drive.json")
+    for name in SECTIONS:
+        _require_cases(path, name, datalist.get(name, []))
+    return datalist
+
+
+def require_folder(dataset_dir: str | Path) -> Path:
+    """Returns the absolute path of an existing folder, or raises ValueError."""
+    root = Path(dataset_dir).expanduser().absolute()
+    if not root.is_dir():
+        raise ValueError(f"dataset_dir {root} is not a folder; expected the unpacked data set: correct dataset_dir")
+    return root
+
+
+def absolute_paths(case: dict[str, Any], root: Path) -> dict[str, Any]:
+    """Returns the case with its files as absolute paths; every other key is kept."""
+    return {key: str(root / value) if key in FILE_KEYS else value for key, value in case.items()}
+
+
+def _require_cases(path: str | Path, section: str, cases: Any) -> None:
+    if not isinstance(cases, list) or not all(isinstance(case, dict) for case in cases):
+        raise ValueError(f"{path}: section '{section}' is not a list of cases: see data_lists/drive.json")
+    ids = set()
+    for position, case in enumerate(cases):
+        absent = [key for key in ("id", "image") if key not in case]
+        if absent:
+            raise ValueError(
+                f"{path}: case {position} of '{section}' has keys {sorted(case)}; expected at least "
+                f"'id' and 'image': add {absent}"
+            )
+        if case["id"] in ids:
+            raise ValueError(f"{path}: id '{case['id']}' is twice in '{section}'; expected once: remove or rename one")
+        ids.add(case["id"])

@@ -1,0 +1,71 @@
+"""One image file as an array with its grid, whichever of PIL, nibabel or NumPy can read it."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from PIL import Image
+
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, ImageFileError)
+
+
+class Pixels(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        array: (*spatial, channels) in stored units: (H, W, C) for 2D files, (X, Y, Z, C) for NIfTI volumes.
+        affine: (4, 4) voxel to world in mm, or None for formats without one.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray | None
+
+    @property
+    def channels(self) -> int:
+        """Number of channels, the last axis."""
+        return int(self.array.shape[-1])
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Size of the grid without channels: (H, W), or (X, Y, Z)."""
+        return tuple(self.array.shape[:-1])
+
+
+def read_pixels(file: str | Path) -> Pixels:
+    """Reads a file completely.
+
+    1-bit masks come as {0, 255}; a palette image comes as the colours it shows, with one channel where all are grey.
+
+    Args:
+        file: .nii, .nii.gz, .npy (rows first, channels last) or whatever PIL opens.
+
+    Raises:
+        One of `UNREADABLE`: if the file is truncated, or is no image.
+    """
+    name = Path(file).name.lower()
+    if name.endswith((".nii", ".nii.gz")):
+        volume = nibabel.load(file)
+        array = np.asanyarray(volume.dataobj)  # type: ignore[attr-defined]
+        return Pixels(array if array.ndim == 4 else array[..., None], volume.affine)  # type: ignore[attr-defined]
+    if name.endswith(".npy"):
+        array = np.load(file, allow_pickle=False)
+        return Pixels(array if array.ndim == 3 else array[..., None], None)
+    array = _read_with_pil(file)
+    return Pixels(array if array.ndim == 3 else array[..., None], None)
+
+
+def _read_with_pil(file: str | Path) -> np.ndarray:
+    with Image.open(file) as image:
+        if image.mode == "1":
+            return np.asarray(image.convert("L"))
+        if image.mode != "P":
+            return np.asarray(image)
+        colours = np.asarray(image.convert("RGB"))
+    is_grey = (colours == colours[..., :1]).all()
+    return colours[..., 0] if is_grey else colours

@@ -1,0 +1,164 @@
+"""The check before training: every file of a data set, one problem a finding, each with its mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from .datalist import FILE_KEYS, absolute_paths, read_datalist, require_folder
+from .leakage import SECTIONS
+from .reading import UNREADABLE, Pixels, read_pixels
+
+MAX_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding: what a file holds, what was expected of it, and how to mend it."""
+
+    case_id: str
+    key: str
+    file: str
+    found: str
+    expected: str
+    mend: str
+
+    def __str__(self) -> str:
+        text = f"{self.file}: {self.found}; expected {self.expected}: {self.mend} (case {self.case_id}, {self.key})"
+        return " ".join(text.split())
+
+
+def check_dataset(
+    path: str | Path, dataset_dir: str | Path, sections: list[str] | None = None, progress: bool = True
+) -> list[Problem]:
+    """Reads every image, label and region of a data set and reports what would break or mislead a training.
+
+    A file must be readable and finite, an image must have the datalist's "channels", the other files of its case must
+    lie on its grid, labels hold only the grey values in "label_values", and regions are binary and not empty.
+    An empty label is legal. A second observer's label is read and its grid compared, no more.
+
+    Args:
+        path: the datalist JSON.
+        dataset_dir: the folder its paths are relative to.
+        sections: which sections to check; None means all that are there.
+        progress: shows a progress bar.
+
+    Raises:
+        ValueError: if there is nothing to check: no such folder, section, or datalist.
+    """
+    datalist = read_datalist(path)
+    root = require_folder(dataset_dir)
+    chosen = sections if sections is not None else [name for name in SECTIONS if name in datalist]
+    unknown = [name for name in chosen if name not in SECTIONS or name not in datalist]
+    if unknown:
+        raise ValueError(f"{path}: no sections {unknown}; expected some of {[s for s in SECTIONS if s in datalist]}")
+    lacking = [key for key in ("channels", "label_values") if key not in datalist]
+    if lacking:
+        raise ValueError(f"{path}: {lacking} missing; expected both: add them as in data_lists/drive.json")
+    cases = [absolute_paths(case, root) for name in chosen for case in datalist[name]]
+    bar = tqdm(cases, desc="Checking data", unit="case", disable=not progress)
+    return [problem for case in bar for problem in _check_case(case, datalist)]
+
+
+def require_valid(path: str | Path, dataset_dir: str | Path, sections: list[str] | None = None) -> None:
+    """Raises one ValueError that lists the problems of a data set (the first 20, then a count); silent if none."""
+    problems = check_dataset(path, dataset_dir, sections, progress=False)
+    if problems:
+        lines = [f"  {problem}" for problem in problems[:MAX_LISTED]]
+        if len(problems) > MAX_LISTED:
+            lines.append(f"  ... and {len(problems) - MAX_LISTED} more")
+        raise ValueError("\n".join([f"{dataset_dir}: {len(problems)} problem(s) found; expected none:", *lines]))
+
+
+def _check_case(case: dict[str, Any], datalist: dict[str, Any]) -> Iterator[Problem]:
+    image: Pixels | None = None
+    for key in FILE_KEYS:
+        if key not in case:
+            continue
+        try:
+            pixels = read_pixels(case[key])
+        except UNREADABLE as error:
+            yield _problem(case, key, *_describe_unreadable(case[key], error))
+            continue
+        if key == "image":
+            image = pixels
+        for finding in _findings(key, pixels, image, datalist):
+            yield _problem(case, key, *finding)
+
+
+def _problem(case: dict[str, Any], key: str, found: str, expected: str, mend: str) -> Problem:
+    return Problem(str(case["id"]), key, case[key], found, expected, mend)
+
+
+Finding = tuple[str, str, str]  # found, expected, mend
+
+
+def _describe_unreadable(file: str, error: BaseException) -> Finding:
+    if not Path(file).is_file():
+        return "no such file", "the file the datalist names", "restore it, or correct the path or dataset_dir"
+    found = f"not readable ({type(error).__name__}: {error})"
+    return found, "a complete image file", "download or export it again, it is truncated or not an image"
+
+
+def _findings(key: str, pixels: Pixels, image: Pixels | None, datalist: dict[str, Any]) -> Iterator[Finding]:
+    if image is not None and key != "image":
+        yield from _compare_grids(pixels, image)
+    if not np.isfinite(pixels.array).all():
+        bad = int((~np.isfinite(pixels.array)).sum())
+        yield f"{bad} pixels are NaN or infinite", "finite values", "replace them, or export the file again"
+    elif key == "label":
+        yield from _check_label(pixels, datalist["label_values"])
+    elif key == "region":
+        yield from _check_region(pixels)
+    if key == "image" and pixels.channels != datalist["channels"]:
+        mend = "convert the image (drop alpha, or make grey from colour), or set 'channels' in the datalist"
+        yield f"{pixels.channels} channel(s)", f"{datalist['channels']}", mend
+
+
+def _compare_grids(pixels: Pixels, image: Pixels) -> Iterator[Finding]:
+    if pixels.spatial_shape != image.spatial_shape:
+        expected = f"the image's {_describe_shape(image)}"
+        yield _describe_shape(pixels), expected, "pair the right files, or resample onto the image's grid"
+        return
+    if pixels.affine is None or image.affine is None or np.allclose(pixels.affine, image.affine, atol=1e-3):
+        return
+    found = f"affine {pixels.affine[:3].round(3).tolist()}"
+    expected = f"the image's {image.affine[:3].round(3).tolist()}"
+    yield found, expected, "resample onto the image's grid, or copy the image's header if the voxels agree"
+
+
+def _describe_shape(pixels: Pixels) -> str:
+    if len(pixels.spatial_shape) == 2:
+        return "height {}, width {}".format(*pixels.spatial_shape)
+    return f"grid {pixels.spatial_shape}"
+
+
+def _check_label(pixels: Pixels, label_values: dict[str, int]) -> Iterator[Finding]:
+    allowed = sorted(float(value) for value in label_values)
+    strange = np.setdiff1d(pixels.array, allowed)
+    if pixels.channels != 1:
+        yield f"{pixels.channels} channels", "1", "save the label as a single-channel image, one grey value a class"
+    elif strange.size:
+        mend = "threshold or remap the label (JPEG blurs masks: save PNG), or set label_values in the datalist"
+        yield f"grey values {_list_values(strange)}", f"only {_list_values(np.array(allowed))}", mend
+
+
+def _check_region(pixels: Pixels) -> Iterator[Finding]:
+    values = np.unique(pixels.array)
+    expected = "a single-channel mask of {0, 255} or {0, 1}"
+    if pixels.channels != 1:
+        yield f"{pixels.channels} channels", expected, "save the region as a single-channel image"
+    elif not (set(values.tolist()) <= {0, 255} or set(values.tolist()) <= {0, 1}):
+        yield f"grey values {_list_values(values)}", expected, "threshold the region and save it as PNG, GIF or NIfTI"
+    elif not values.any():
+        yield "the region is empty", expected, "draw the region, or remove 'region' from the case in the datalist"
+
+
+def _list_values(values: np.ndarray, limit: int = 5) -> str:
+    listed = ", ".join(f"{value:g}" for value in values[:limit])
+    return f"{{{listed}}}" + (f" and {len(values) - limit} more" if len(values) > limit else "")

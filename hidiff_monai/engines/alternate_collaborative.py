@@ -1,0 +1,188 @@
+"""Alternate-collaborative training of segmentor and refiner (HiDiff, Algorithm 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from monai.engines import SupervisedTrainer
+from monai.utils.enums import CommonKeys as Keys
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from hidiff_monai.engines.freezing import frozen
+from hidiff_monai.losses import BernoulliDiffusionLoss, DiscriminativeLoss
+from hidiff_monai.networks import HiDiff
+
+
+@dataclass(frozen=True)
+class UpdatePlan:
+    """What one mini-batch trains.
+
+    Attributes:
+        updates_segmentor: whether f takes a step.
+        updates_refiner: whether g takes a step, before f does.
+        lambda_diff: weight of L_Diff in f's objective, Eq. 17; 0 trains f on L_Disc alone.
+    """
+
+    updates_segmentor: bool = True
+    updates_refiner: bool = True
+    lambda_diff: float = 1.0
+
+
+@dataclass(frozen=True)
+class _NoisyMasks:
+    timesteps: torch.Tensor
+    sample: torch.Tensor
+
+
+class AlternateCollaborativeTrainer(SupervisedTrainer):
+    """Per mini-batch: one step of g on L_Diff with f frozen, then one of f on L_Hybrid with g frozen.
+
+    ``plan`` says which of the two take a step; ``AlternateCollaborativeHandler`` sets it from epoch to epoch. The
+    state's output holds MONAI's keys, ``loss_segmentor`` and ``loss_refiner`` (those that were trained), and as *pred*
+    the training estimate y0_hat, or in pre-training the prior.
+
+    Args:
+        device: where to train.
+        max_epochs: epochs in all, pre-training included.
+        train_data_loader: batches with *image* (B, C, H, W) in [0, 1] and *label* (B, K, H, W) in {0, 1}.
+        network: the joint module.
+        segmentor_optimizer: optimizer of ``network.segmentor``.
+        refiner_optimizer: optimizer of ``network.refiner``.
+        discriminative_loss: L_Disc.
+        diffusion_loss: L_Diff.
+        timestep_power: t is drawn with probability proportional to (t + 1) ** timestep_power; 0, the paper, is
+            uniform, higher values train more on the noisy states, where the mask is decided.
+        max_grad_norm: clips the gradient's norm, for each network; None leaves it.
+        kwargs: further arguments of MONAI's ``SupervisedTrainer``, among them ``amp`` and ``accumulation_steps``.
+    """
+
+    network: HiDiff
+
+    def __init__(
+        self,
+        device: str | torch.device,
+        max_epochs: int,
+        train_data_loader: Iterable | DataLoader,
+        network: HiDiff,
+        segmentor_optimizer: Optimizer,
+        refiner_optimizer: Optimizer,
+        discriminative_loss: DiscriminativeLoss,
+        diffusion_loss: BernoulliDiffusionLoss,
+        timestep_power: float = 0.0,
+        max_grad_norm: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            torch.device(device),
+            max_epochs,
+            train_data_loader,
+            network,
+            optimizer=refiner_optimizer,
+            loss_function=diffusion_loss,
+            **kwargs,
+        )
+        self.segmentor_optimizer = segmentor_optimizer
+        self.discriminative_loss = discriminative_loss
+        self.max_grad_norm = max_grad_norm
+        steps = torch.arange(1, network.scheduler.num_train_timesteps + 1, dtype=torch.float32)
+        self.timestep_weights = steps**timestep_power
+        self.plan = UpdatePlan()
+
+    @property
+    def accumulation_window(self) -> tuple[int, bool, bool]:
+        """Index of the current accumulation window, and whether this mini-batch is its first and its last."""
+        length = self.state.epoch_length or 0
+        position = (self.state.iteration - 1) % length if length else self.state.iteration - 1
+        is_last = (position + 1) % self.accumulation_steps == 0 or position + 1 == length
+        return position // self.accumulation_steps, position % self.accumulation_steps == 0, is_last
+
+    def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, torch.Tensor]) -> dict:
+        images, labels = _batch(engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking))
+        output: dict[str, Any] = {Keys.IMAGE: images, Keys.LABEL: labels}
+        engine.state.output = output
+        noisy = self._update_refiner(images, labels, output) if self.plan.updates_refiner else None
+        if self.plan.updates_segmentor:
+            self._update_segmentor(images, labels, noisy, output)
+        output[Keys.LOSS] = sum(output[key] for key in ("loss_refiner", "loss_segmentor") if key in output)
+        return output
+
+    def _update_refiner(self, images: torch.Tensor, labels: torch.Tensor, output: dict[str, Any]) -> _NoisyMasks:
+        network = self.network
+        network.refiner.train()
+        with frozen(network.segmentor), self._autocast():
+            with torch.no_grad():
+                _, prior, features = network.predict_prior(images)
+            prior = prior.float()
+            noisy = self._draw(labels, prior)
+            loss, estimate = self._diffusion_loss(images, labels, prior, features, noisy)
+        self._step(loss, self.optimizer, network.refiner)
+        output["loss_refiner"] = loss.detach()
+        output[Keys.PRED] = estimate
+        return noisy
+
+    def _update_segmentor(
+        self, images: torch.Tensor, labels: torch.Tensor, noisy: _NoisyMasks | None, output: dict[str, Any]
+    ) -> None:
+        network = self.network
+        network.segmentor.train()
+        with self._autocast():
+            logits, prior, features = network.predict_prior(images)
+            prior = prior.float()
+            loss = self.discriminative_loss(logits, labels)
+            if self.plan.lambda_diff > 0:
+                with frozen(network.refiner):
+                    noisy = noisy or self._draw(labels, prior)
+                    diffusion_loss, _ = self._diffusion_loss(images, labels, prior, features, noisy)
+                loss = loss + self.plan.lambda_diff * diffusion_loss
+        self._step(loss, self.segmentor_optimizer, network.segmentor)
+        output["loss_segmentor"] = loss.detach()
+        output.setdefault(Keys.PRED, prior.detach())
+
+    def _draw(self, labels: torch.Tensor, prior: torch.Tensor) -> _NoisyMasks:
+        timesteps = torch.multinomial(self.timestep_weights, len(labels), replacement=True).to(labels.device)
+        return _NoisyMasks(timesteps, self.network.scheduler.add_noise(labels, prior, timesteps))
+
+    def _diffusion_loss(
+        self,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        prior: torch.Tensor,
+        features: list[torch.Tensor],
+        noisy: _NoisyMasks,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        noise_logits = self.network.refiner(images, noisy.sample, prior, features, noisy.timesteps)
+        loss = self.loss_function(noise_logits, noisy.sample, labels, prior, noisy.timesteps)
+        return loss, (noisy.sample - noise_logits.detach().float().sigmoid()).abs()
+
+    def _step(self, loss: torch.Tensor, optimizer: Optimizer, network: nn.Module) -> None:
+        _, is_first, is_last = self.accumulation_window
+        if is_first:
+            optimizer.zero_grad(set_to_none=True)
+        loss = loss / self.accumulation_steps
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        if not is_last:
+            return
+        if self.scaler is not None:
+            self.scaler.unscale_(optimizer)
+        if self.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(network.parameters(), self.max_grad_norm)
+        if self.scaler is None:
+            optimizer.step()
+        else:
+            self.scaler.step(optimizer)
+            self.scaler.update()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs)
+
+
+def _batch(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    images, labels = batch[0], batch[1]
+    images = images.as_tensor() if hasattr(images, "as_tensor") else images
+    labels = labels.as_tensor() if hasattr(labels, "as_tensor") else labels
+    return images, labels.to(images.dtype)

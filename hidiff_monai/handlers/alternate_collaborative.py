@@ -1,0 +1,70 @@
+"""Which network trains when."""
+
+from __future__ import annotations
+
+import logging
+
+from ignite.engine import Engine, Events
+
+from hidiff_monai.engines import AlternateCollaborativeTrainer, UpdatePlan
+
+PRETRAINING, ALTERNATING = "pretrain", "alternate"
+
+
+class AlternateCollaborativeHandler:
+    """Governs an ``AlternateCollaborativeTrainer``: segmentor pre-training, then HiDiff's Algorithm 1.
+
+    Args:
+        pretrain_epochs: epochs in which f trains alone on L_Disc.
+        collaboration_start: epochs after which L_Diff enters f's objective (Eq. 17); None means at once, after
+            pre-training. Until then f goes on with L_Disc alone, while g learns.
+        lambda_diff: its weight.
+        refiner_every: g takes a step in every n-th mini-batch (or accumulation window).
+        segmentor_every: so does f.
+    """
+
+    def __init__(
+        self,
+        pretrain_epochs: int,
+        collaboration_start: int | None = None,
+        lambda_diff: float = 1.0,
+        refiner_every: int = 1,
+        segmentor_every: int = 1,
+    ) -> None:
+        if pretrain_epochs < 0 or refiner_every < 1 or segmentor_every < 1:
+            raise ValueError(
+                f"pretrain_epochs {pretrain_epochs}, refiner_every {refiner_every}, segmentor_every {segmentor_every}; "
+                "expected at least 0, 1 and 1"
+            )
+        self.pretrain_epochs = pretrain_epochs
+        self.collaboration_start = pretrain_epochs if collaboration_start is None else collaboration_start
+        self.lambda_diff = lambda_diff
+        self.refiner_every = refiner_every
+        self.segmentor_every = segmentor_every
+        self.logger = logging.getLogger(__name__)
+
+    def attach(self, engine: AlternateCollaborativeTrainer) -> None:
+        """Registers the handler."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._announce)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._set_plan)
+
+    def phase(self, epoch: int) -> str:
+        """``"pretrain"`` or ``"alternate"`` in 1-based ``epoch``."""
+        return PRETRAINING if epoch <= self.pretrain_epochs else ALTERNATING
+
+    def plan(self, epoch: int, window: int) -> UpdatePlan:
+        """The plan for 1-based ``epoch`` and 0-based mini-batch (accumulation window) ``window`` within it."""
+        if self.phase(epoch) == PRETRAINING:
+            return UpdatePlan(updates_refiner=False, lambda_diff=0.0)
+        return UpdatePlan(
+            updates_segmentor=window % self.segmentor_every == 0,
+            updates_refiner=window % self.refiner_every == 0,
+            lambda_diff=self.lambda_diff if epoch > self.collaboration_start else 0.0,
+        )
+
+    def _announce(self, engine: Engine) -> None:
+        if engine.state.epoch in (1, self.pretrain_epochs + 1):
+            self.logger.info(f"epoch {engine.state.epoch}: phase '{self.phase(engine.state.epoch)}' starts")
+
+    def _set_plan(self, engine: AlternateCollaborativeTrainer) -> None:
+        engine.plan = self.plan(engine.state.epoch, engine.accumulation_window[0])

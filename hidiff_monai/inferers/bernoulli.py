@@ -1,0 +1,145 @@
+"""Sampling from HiDiff: refined mask, prior, per-pixel uncertainty and the whole trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import DiffusionInferer, Inferer
+
+from hidiff_monai.networks import HiDiff
+from hidiff_monai.schedulers import SAMPLERS, BernoulliScheduler
+
+OUTPUTS = ("refined", "prior", "variance", "entropy")
+
+
+class Trajectory(NamedTuple):
+    """A reverse chain, step by step; T' is the number of inference steps.
+
+    Attributes:
+        timesteps: t of each step, T' integers in falling order.
+        states: y_t before each step, (T', B, K, H, W), in {0, 1}.
+        estimates: y0_hat after each step, same shape, in [0, 1].
+    """
+
+    timesteps: list[int]
+    states: torch.Tensor
+    estimates: torch.Tensor
+
+
+def binary_entropy(probability: torch.Tensor) -> torch.Tensor:
+    """-p log p - (1 - p) log(1 - p), elementwise, in nats: 0 ... log 2."""
+    return torch.special.entr(probability) + torch.special.entr(1 - probability)
+
+
+def case_uncertainty(entropy: torch.Tensor, refined: torch.Tensor, region: torch.Tensor | None = None) -> float:
+    """One figure per case: its entropy in nats per foreground pixel, which does not grow with the image's margin.
+
+    Args:
+        entropy: per-pixel entropy in nats, any shape.
+        refined: refined probability in [0, 1], same shape.
+        region: optional mask of the pixels that count, same shape.
+
+    Returns:
+        sum(entropy) / max(number of pixels with refined > 1/2, 1).
+    """
+    inside = torch.ones_like(entropy) if region is None else (region > 0).to(entropy.dtype)
+    return float((entropy * inside).sum() / ((refined > 0.5) * inside).sum().clamp(min=1))
+
+
+class BernoulliDiffusionInferer(DiffusionInferer):
+    """Calls a ``HiDiff`` network on images of any size, whole, by sliding windows or slice by slice.
+
+    Args:
+        scheduler: the network's scheduler; the network's own is used where None.
+        num_inference_steps: steps of the reverse chain; the network's own number when None.
+        sampler: ``"hard"``, ``"ddim"`` or ``"ddpm"``; the network's own when None.
+        num_samples: chains per image, run as one batch; the network's own number when None. With ``"hard"`` the mask
+            is one deterministic chain, and more than one sample adds that many DDIM chains, for the uncertainty only.
+        outputs: which of ``OUTPUTS`` to return. One gives a tensor (B, K, H, W), several a dictionary of tensors:
+            *refined*, the mean of the chains; *prior*, f(x); *variance*, across the chains (of a Bernoulli variable,
+            p(1 - p), where there is one chain only); *entropy* of the chains' mean, in nats.
+        window: MONAI's ``SlidingWindowInferer`` or ``SliceInferer`` to call the network through; None for the whole
+            image at once.
+        seed: seeds the draws of every call, so that equal images give equal samples; None leaves them to the global
+            generator.
+
+    Raises:
+        ValueError: when an output or the sampler is unknown.
+    """
+
+    def __init__(
+        self,
+        scheduler: BernoulliScheduler | None = None,
+        num_inference_steps: int | None = None,
+        sampler: str | None = None,
+        num_samples: int | None = None,
+        outputs: Sequence[str] = ("refined",),
+        window: Inferer | None = None,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(scheduler)  # type: ignore[arg-type]
+        unknown = sorted(set(outputs) - set(OUTPUTS))
+        if unknown or not outputs:
+            raise ValueError(f"outputs holds {unknown or 'nothing'}; expected some of {list(OUTPUTS)}")
+        if sampler is not None and sampler not in SAMPLERS:
+            raise ValueError(f"sampler is '{sampler}'; expected one of {list(SAMPLERS)}")
+        self.num_inference_steps = num_inference_steps
+        self.sampler = sampler
+        self.num_samples = num_samples
+        self.outputs = tuple(outputs)
+        self.window = window
+        self.seed = seed
+
+    def __call__(  # type: ignore[override]
+        self, inputs: torch.Tensor, network: HiDiff, *args: Any, **kwargs: Any
+    ) -> torch.Tensor | dict[str, torch.Tensor]:
+        """Images (B, C, H, W), or (B, C, H, W, D) under a ``SliceInferer`` -> the chosen outputs."""
+        generator = self._generator(inputs.device)
+        if self.window is None:
+            results = self._infer(inputs, network, generator)
+        else:
+            results = self.window(inputs, lambda patch: self._infer(patch, network, generator))
+        return results if len(self.outputs) > 1 else results[self.outputs[0]]
+
+    @torch.no_grad()
+    def sample(self, inputs: torch.Tensor, network: HiDiff) -> tuple[torch.Tensor, Trajectory]:  # type: ignore[override]
+        """One chain with all its states: images (B, C, H, W) -> (refined (B, K, H, W), ``Trajectory``)."""
+        _, prior, features = network.predict_prior(_plain(inputs))
+        condition = network.refiner.encode_condition(_plain(inputs), prior, features)
+        steps: list[torch.Tensor] = []
+        num_steps = self.num_inference_steps or network.num_inference_steps
+        refined = network.reverse(
+            prior, condition, self.sampler or network.sampler, num_steps, self._generator(inputs.device), steps
+        )
+        timesteps = network.scheduler.inference_timesteps(num_steps).tolist()
+        return refined, Trajectory(timesteps, torch.stack(steps[0::2]), torch.stack(steps[1::2]))
+
+    @torch.no_grad()
+    def _infer(
+        self, inputs: torch.Tensor, network: HiDiff, generator: torch.Generator | None
+    ) -> dict[str, torch.Tensor]:
+        inputs = _plain(inputs)
+        sampler = self.sampler or network.sampler
+        num_samples = self.num_samples or network.num_samples
+        _, prior, features = network.predict_prior(inputs)
+        condition = network.refiner.encode_condition(inputs, prior, features)
+        num_steps = self.num_inference_steps or network.num_inference_steps
+        num_chains = 1 if sampler == "hard" else num_samples
+        samples = network.sample(prior, condition, sampler, num_steps, num_chains, generator)
+        refined = network.combine(samples)
+        if sampler == "hard" and num_samples > 1 and {"variance", "entropy"} & set(self.outputs):
+            samples = network.sample(prior, condition, "ddim", num_steps, num_samples, generator)
+        mean = network.combine(samples)
+        variance = samples.var(dim=0, unbiased=False) if len(samples) > 1 else mean * (1 - mean)
+        results = {"refined": refined, "prior": prior, "variance": variance, "entropy": binary_entropy(mean)}
+        return {name: results[name] for name in self.outputs}
+
+    def _generator(self, device: torch.device) -> torch.Generator | None:
+        return None if self.seed is None else torch.Generator(device).manual_seed(self.seed)
+
+
+def _plain(inputs: torch.Tensor) -> torch.Tensor:
+    return inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs

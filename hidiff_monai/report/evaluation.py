@@ -1,0 +1,167 @@
+"""What the evaluate workflow left on disk, read and checked; and refined against prior, case by case."""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hidiff_monai.metrics import read_cases
+
+EVALUATE_COMMAND = "python -m monai.bundle run --config_file \"['configs/train.json','configs/evaluate.json']\""
+TRAIN_COMMAND = "python -m monai.bundle run --config_file configs/train.json"
+
+PHOTOGRAPH_KEYS = ("image", "prior", "refined", "variance", "entropy", "threshold")
+CASE_KEYS = (*PHOTOGRAPH_KEYS, "label", "region")
+TRAJECTORY_KEYS = ("states", "estimates", "timesteps", "image", "label")
+HISTORY_COLUMNS = ("epoch", "phase", "loss_segmentor", "loss_refiner", "val_dice_prior", "val_dice_refined")
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Dice of every case in one region, before and after the refiner.
+
+    Attributes:
+        region: where pixels were counted.
+        cases: names, N, in the order of the evaluation.
+        prior: (N,), Dice in [0, 1]; the mean over targets where there are several.
+        refined: (N,), likewise.
+        interval: bounds of the 95 % paired bootstrap interval of the mean gain; None for a single case.
+    """
+
+    region: str
+    cases: tuple[str, ...]
+    prior: np.ndarray
+    refined: np.ndarray
+    interval: tuple[float, float] | None
+
+    @property
+    def gain(self) -> np.ndarray:
+        """Refined minus prior, (N,)."""
+        return self.refined - self.prior
+
+
+def read_rows(evaluation_dir: Path) -> list[dict[str, Any]]:
+    """The rows of `cases.json`.
+
+    Raises:
+        ValueError: the file is missing or unreadable, or its rows lack a key.
+    """
+    path = evaluation_dir / "cases.json"
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; expected the scores of every case: make it with\n  {EVALUATE_COMMAND}")
+    try:
+        rows = read_cases(evaluation_dir)
+    except (json.JSONDecodeError, AttributeError) as error:
+        message = f"{path} is not a JSON list of rows ({error}): make it anew with\n  {EVALUATE_COMMAND}"
+        raise ValueError(message) from error
+    if not rows:
+        raise ValueError(f"{path} holds no rows; expected one a case and method: check the datalist's section")
+    for key in ("case", "method", "region", "dice"):
+        if any(key not in row for row in rows):
+            raise ValueError(f"{path} has a row without {key!r}: make it anew with\n  {EVALUATE_COMMAND}")
+    return rows
+
+
+def read_conventions(evaluation_dir: Path) -> list[str]:
+    """The sentences of `summary.json` that say how each score is defined.
+
+    Raises:
+        ValueError: the file is missing or unreadable.
+    """
+    path = evaluation_dir / "summary.json"
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))["conventions"])
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read ({error!r}): make it with\n  {EVALUATE_COMMAND}") from error
+
+
+def read_arrays(path: Path, keys: Sequence[str]) -> Arrays:
+    """The arrays of one `.npz`; a text in it is an array of shape ().
+
+    Raises:
+        ValueError: the file is missing, is no archive, or lacks a key.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; expected {', '.join(keys)}: make it with\n  {EVALUATE_COMMAND}")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not an .npz of plain arrays ({error}): make it anew") from error
+    missing = [key for key in keys if key not in arrays]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}; expected {', '.join(keys)}: make it anew")
+    return arrays
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The rows of `history.csv`, numbers as floats, an empty cell as None.
+
+    Raises:
+        ValueError: the file is missing, empty, lacks a column, or holds text in the place of a number.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; expected one row an epoch: make it with\n  {TRAIN_COMMAND}")
+    with path.open(newline="", encoding="utf-8") as file:
+        records = list(csv.DictReader(file))
+    missing = [name for name in HISTORY_COLUMNS if not records or name not in records[0]]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}; expected a header and one row an epoch: make it anew")
+    try:
+        return [_history_row(record) for record in records]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} holds what is no number ({error}): make it anew with\n  {TRAIN_COMMAND}") from error
+
+
+def _history_row(record: dict[str, Any]) -> dict[str, Any]:
+    numbers = {name: float(record[name]) if record[name] else None for name in HISTORY_COLUMNS if name != "phase"}
+    return numbers | {"epoch": float(record["epoch"]), "phase": record["phase"]}
+
+
+def compare(rows: Sequence[dict[str, Any]]) -> Comparison:
+    """Pair refined with prior in the region that the rows name first.
+
+    Raises:
+        ValueError: a method is missing, or a case has only one of the two.
+    """
+    region = rows[0]["region"]
+    dice: dict[str, dict[str, list[float]]] = {"prior": {}, "refined": {}}
+    for row in rows:
+        if row["region"] == region and row["method"] in dice:
+            dice[row["method"]].setdefault(str(row["case"]), []).append(row["dice"])
+    if dice["prior"].keys() != dice["refined"].keys() or not dice["prior"]:
+        alone = sorted(dice["prior"].keys() ^ dice["refined"].keys())
+        raise ValueError(f"cases.json has {alone or 'no case'} unpaired; expected each case as prior and as refined")
+    cases = tuple(dice["prior"])
+    prior, refined = (np.array([np.mean(dice[method][case]) for case in cases]) for method in ("prior", "refined"))
+    interval = paired_bootstrap(refined - prior) if len(cases) > 1 else None
+    return Comparison(region, cases, prior, refined, interval)
+
+
+def paired_bootstrap(
+    differences: np.ndarray, num_resamples: int = 10_000, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval of the mean of paired differences (Efron and Tibshirani, 1993, chapter 13).
+
+    Cases are drawn with replacement, prior and refined of a case together: the interval says how the mean gain could
+    vary with other images of the same kind, not with another training run.
+
+    Args:
+        differences: (N,), N >= 1.
+        num_resamples: how often the cases are drawn.
+        level: share of resampled means inside.
+        seed: of the draws.
+    """
+    drawn = np.random.default_rng(seed).integers(len(differences), size=(num_resamples, len(differences)))
+    tail = (1 - level) / 2
+    low, high = np.quantile(differences[drawn].mean(axis=1), (tail, 1 - tail))
+    return float(low), float(high)

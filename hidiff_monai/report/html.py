@@ -1,0 +1,262 @@
+"""The report: one HTML file that holds its pictures, style and script, and loads nothing."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from datetime import date
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from hidiff_monai.report import figures
+from hidiff_monai.report.evaluation import (
+    CASE_KEYS,
+    PHOTOGRAPH_KEYS,
+    TRAJECTORY_KEYS,
+    Comparison,
+    compare,
+    read_arrays,
+    read_conventions,
+    read_history,
+    read_rows,
+)
+from hidiff_monai.report.manifest import write_text
+from hidiff_monai.report.tables import case_table, data_uri, signed, summary_table
+
+
+def write_report(
+    output: Path,
+    evaluation_dir: Path,
+    history: Path | None = None,
+    manifest: Mapping[str, Any] | None = None,
+    photograph: Path | None = None,
+    title: str = "HiDiff on the test images",
+) -> Path:
+    """Write the evaluation as one self-contained page.
+
+    Args:
+        output: a folder, where `index.html` is written, or the `.html` file itself.
+        evaluation_dir: what the evaluate workflow wrote: cases.json, summary.json, arrays/<case>.npz and, where
+            recorded, trajectory/<case>.npz.
+        history: `history.csv` of the training.
+        manifest: facts of the run, as from `write_manifest`.
+        photograph: an `.npz` like a case's, without label and region, with a text `caption`.
+        title: the name of the run.
+
+    Returns:
+        The file written.
+
+    Raises:
+        ValueError: a file of the evaluation is missing or wrong, or the output cannot be written.
+    """
+    output, evaluation_dir = Path(output), Path(evaluation_dir)
+    rows = read_rows(evaluation_dir)
+    comparison = compare(rows)
+    sections = [_scores(rows), _paired(comparison), _cases(evaluation_dir, rows, comparison)]
+    sections += [_trajectory(evaluation_dir, comparison)]
+    sections += [_training(Path(history)) if history else "", _photograph(Path(photograph)) if photograph else ""]
+    page = Template(resources.files(__package__).joinpath("template.html").read_text(encoding="utf-8")).substitute(
+        title=escape(title),
+        kicker=f"HiDiff evaluation report, {date.today().isoformat()}",
+        headline=escape(headline(comparison)),
+        verdict=escape(verdict(comparison)),
+        figures=_key_figures(comparison),
+        nav=_nav(sections, has_manifest=bool(manifest)),
+        sections="\n".join(section for section in sections if section),
+        threshold=_threshold(evaluation_dir, comparison),
+        conventions="".join(f"<li>{escape(line)}</li>" for line in read_conventions(evaluation_dir)),
+        manifest=_manifest(manifest) if manifest else "",
+    )
+    target = output if output.suffix == ".html" else output / "index.html"
+    write_text(target, page)
+    return target
+
+
+def headline(comparison: Comparison) -> str:
+    """The result in a sentence that claims no more than its interval."""
+    n, gain = len(comparison.cases), 100 * comparison.gain.mean()
+    images = "1 test image" if n == 1 else f"{n} test images"
+    scores = f"{100 * comparison.refined.mean():.2f} % against {100 * comparison.prior.mean():.2f} % for the prior"
+    if comparison.interval is None:
+        return f"On {images} the refined mask scores Dice {scores}: a difference of {signed(gain)} points."
+    low, high = (100 * bound for bound in comparison.interval)
+    points = f"{abs(gain):.2f} points"
+    change = f"a difference of {signed(gain)} points"
+    if low > 0 or high < 0:
+        change = f"a gain of {points}" if gain > 0 else f"a loss of {points}"
+    interval = f"95 % paired bootstrap interval {signed(low)} to {signed(high)}"
+    return f"On {images} the refined mask scores Dice {scores}: {change} ({interval})."
+
+
+def verdict(comparison: Comparison) -> str:
+    """What follows from the headline, and what does not."""
+    gain = comparison.gain
+    counts = f"{(gain > 0).sum()} of {len(gain)} gain, {(gain < 0).sum()} lose."
+    where = f"Scored over the region “{comparison.region}”."
+    if comparison.interval is None:
+        return f"A single image has no interval: nothing follows for other images. {where}"
+    low, high = comparison.interval
+    if low > 0:
+        says = "The interval lies above 0: on images like these the refiner improves the mean Dice."
+    elif high < 0:
+        says = "The interval lies below 0: on images like these the refiner lowers the mean Dice. Use the prior."
+    else:
+        says = "The interval holds 0: these images do not show that the refined mask is better or worse than the prior."
+    return f"{says} {counts} {where}"
+
+
+def _key_figures(comparison: Comparison) -> str:
+    prior, refined, gain = (100 * values for values in (comparison.prior, comparison.refined, comparison.gain))
+    interval = "no interval from one image"
+    if comparison.interval is not None:
+        low, high = (100 * bound for bound in comparison.interval)
+        interval = f"points; 95 % interval {signed(low)} to {signed(high)}"
+    spread = [f", sd {values.std(ddof=1):.2f}" if len(gain) > 1 else "" for values in (prior, refined)]
+    entries = [
+        ("Prior", f"{prior.mean():.2f} %", f"mean Dice{spread[0]}"),
+        ("Refined", f"{refined.mean():.2f} %", f"mean Dice{spread[1]}"),
+        ("Difference", signed(gain.mean()), interval),
+        ("Images that gain", f"{(gain > 0).sum()} of {len(gain)}", f"{(gain < 0).sum()} lose"),
+    ]
+    return "".join(f"<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>" for name, value, note in entries)
+
+
+def _scores(rows: Sequence[Mapping[str, Any]]) -> str:
+    note = (
+        "Mean over images ± standard deviation. In brackets the 95 % paired bootstrap interval of the difference; "
+        "the difference is coloured where its interval does not hold 0."
+    )
+    return _section("scores", "Scores", note, summary_table(rows))
+
+
+def _paired(comparison: Comparison) -> str:
+    light, dark = (
+        figures.paired_dice(comparison.cases, comparison.prior, comparison.refined, comparison.interval, theme)
+        for theme in ("light", "dark")
+    )
+    note = "Each image before and after the refiner. Blue: the refined mask is better; orange: worse."
+    return _section("paired", "Image by image", note, _chart(light, dark, "Dice of each case as prior and as refined"))
+
+
+def _cases(evaluation_dir: Path, rows: Sequence[Mapping[str, Any]], comparison: Comparison) -> str:
+    gallery = ""
+    for name, i in featured(comparison.gain):
+        case = comparison.cases[i]
+        scores = f"Dice {100 * comparison.prior[i]:.2f} → {100 * comparison.refined[i]:.2f} %"
+        picture = figures.overview(_case_arrays(evaluation_dir, case))
+        gallery += f"<h3>{name}: case {escape(case)}</h3>{scores} ({signed(100 * comparison.gain[i])} points)"
+        gallery += _lightbox(picture, f"Case {case}: image, prior, refined, errors, uncertainty")
+    uncertainty, thumbnails = [], []
+    for case in comparison.cases:
+        arrays = _case_arrays(evaluation_dir, case)
+        uncertainty.append(_case_uncertainty(arrays))
+        thumbnails.append(figures.thumbnail(arrays))
+    scored = [row for row in rows if row["method"] == "refined" and row["region"] == comparison.region]
+    note = (
+        "Below each image, enlarged, the framed part in which the refiner changed the mask most. "
+        "In the table, a click on a column's name sorts; uncertainty is the entropy in nats per pixel of the mask."
+    )
+    table = case_table(comparison, scored, uncertainty, thumbnails)
+    return _section("cases", "Cases", note, f"{gallery}<h3>All {len(comparison.cases)} cases</h3>{table}")
+
+
+def _case_uncertainty(arrays: Mapping[str, np.ndarray]) -> float:
+    """Entropy in the region, in nats, per pixel of the refined mask: as the inferer's `case_uncertainty`."""
+    inside = arrays["region"] > 0
+    return float(arrays["entropy"][inside].sum() / max((arrays["refined"][inside] > 0.5).sum(), 1))
+
+
+def featured(gain: np.ndarray) -> list[tuple[str, int]]:
+    """The cases shown large, by name and index: best, median and worst gain; fewer where they coincide."""
+    order = np.argsort(-gain, kind="stable")
+    best, median, worst = int(order[0]), int(order[len(order) // 2]), int(order[-1])
+    named = {
+        best: "Largest gain" if gain[best] > 0 else "Smallest loss",
+        worst: "Largest loss" if gain[worst] < 0 else "Smallest gain",
+        median: "Median",
+    }
+    return [(named[i], i) for i in dict.fromkeys((best, median, worst))]
+
+
+def _trajectory(evaluation_dir: Path, comparison: Comparison) -> str:
+    recorded = {path.stem: path for path in sorted(evaluation_dir.glob("trajectory/*.npz"))}
+    if not recorded:
+        return ""
+    wanted = [comparison.cases[i] for _, i in featured(comparison.gain)]
+    case = next(case for case in [*wanted, *recorded] if case in recorded)
+    picture = figures.trajectory(read_arrays(recorded[case], TRAJECTORY_KEYS))
+    note = (
+        f"Case {escape(case)}, in the framed part. At the largest t the refiner starts from a mask drawn "
+        "from the prior; it reads an estimate of the true mask from each state, and moves towards it."
+    )
+    return _section("trajectory", "From noise to mask", note, _lightbox(picture, f"Reverse trajectory of case {case}"))
+
+
+def _training(history: Path) -> str:
+    rows = read_history(history)
+    light, dark = (figures.training_curves(rows, theme) for theme in ("light", "dark"))
+    note = "On the left what training minimised, on the right what it was for; phases are named above the curves."
+    return _section("training", "Training", note, _chart(light, dark, "Losses and validation Dice by epoch"))
+
+
+def _photograph(path: Path) -> str:
+    arrays = read_arrays(path, (*PHOTOGRAPH_KEYS, "caption"))
+    picture = _lightbox(figures.photograph(arrays), "Image without label: prior, refined, uncertainty")
+    caption = escape(str(arrays["caption"]))
+    note = f"{caption} There is no label, so no score: below, enlarged, the framed part with the most uncertainty."
+    return _section("photograph", "An image without a label", note, picture)
+
+
+def _manifest(manifest: Mapping[str, Any]) -> str:
+    lines = "".join(
+        f"<tr><th scope='row'>{escape(str(key))}</th><td>{escape(_shown(value))}</td></tr>"
+        for key, value in manifest.items()
+    )
+    table = f"<table class='manifest'>{lines}</table>"
+    return _section("manifest", "Manifest", "What this result was made with.", table)
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _nav(sections: Sequence[str], has_manifest: bool) -> str:
+    """Links to the sections that exist."""
+    names = {"scores": "Scores", "paired": "Image by image", "cases": "Cases", "trajectory": "From noise to mask"}
+    names |= {"training": "Training", "photograph": "Image without a label"}
+    present = {name: text for name, text in names.items() if any(f"id='{name}'" in section for section in sections)}
+    present |= {"guide": "How to read this"} | ({"manifest": "Manifest"} if has_manifest else {})
+    return "".join(f"<a href='#{name}'>{text}</a>" for name, text in present.items())
+
+
+def _section(name: str, title: str, note: str, content: str) -> str:
+    """A section; `note` and `content` are HTML."""
+    return f"<section id='{name}'><h2>{title}</h2><p>{note}</p>{content}</section>"
+
+
+def _lightbox(png: bytes, alt: str) -> str:
+    return f"<figure class='lightbox'>{_image(png, alt)}</figure>"
+
+
+def _chart(light: bytes, dark: bytes, alt: str) -> str:
+    source = f"<source media='(prefers-color-scheme: dark)' srcset='{data_uri(dark)}'>"
+    return f"<figure class='chart scroll'><picture>{source}{_image(light, alt)}</picture></figure>"
+
+
+def _image(png: bytes, alt: str) -> str:
+    width, height = struct.unpack(">II", png[16:24])  # of the PNG header, so that the page does not jump
+    return f"<img width='{width}' height='{height}' alt='{escape(alt)}' src='{data_uri(png)}'>"
+
+
+def _case_arrays(evaluation_dir: Path, case: str) -> dict[str, np.ndarray]:
+    return read_arrays(evaluation_dir / "arrays" / f"{case}.npz", CASE_KEYS)
+
+
+def _threshold(evaluation_dir: Path, comparison: Comparison) -> str:
+    return f"{float(_case_arrays(evaluation_dir, comparison.cases[0])['threshold']):.2f}"

@@ -1,0 +1,100 @@
+"""What a result was made with: versions, machine, command, checkpoint. Enough to make it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import monai
+import numpy as np
+import torch
+
+import hidiff_monai
+
+
+def collect_versions() -> dict[str, Any]:
+    """Versions, platform and device of this process, as JSON values; git_commit only where the code is a checkout."""
+    facts = {
+        "hidiff_monai": hidiff_monai.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "monai": monai.__version__,
+        "numpy": np.__version__,
+        "matplotlib": matplotlib.__version__,
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})",
+    }
+    commit = _git_commit(Path(hidiff_monai.__file__).parent)
+    return facts | ({"git_commit": commit} if commit else {})
+
+
+def write_manifest(path: str | os.PathLike[str], **facts: Any) -> dict[str, Any]:
+    """Write a JSON manifest: time, versions and the facts given, which win over those collected.
+
+    Args:
+        path: the file; what stood there is replaced once the new one is complete.
+        **facts: seed, command, runtime_s and so on. `checkpoint`, a file, is written as its name and checkpoint_sha256.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ValueError: the checkpoint is missing or the folder cannot be written.
+    """
+    manifest = {"created": datetime.now(timezone.utc).isoformat(timespec="seconds"), **collect_versions(), **facts}
+    if "checkpoint" in facts:
+        checkpoint = Path(facts["checkpoint"])
+        manifest |= {"checkpoint": checkpoint.name, "checkpoint_sha256": _sha256(checkpoint)}
+    write_text(Path(path), json.dumps(manifest, indent=2, default=str) + "\n")
+    return manifest
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside the target, then rename: a failed run leaves what was there.
+
+    Raises:
+        ValueError: the folder cannot be made or written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(partial, path)
+    except OSError as error:
+        message = f"cannot write {path} ({error.strerror}); expected a folder you may write to: choose another"
+        raise ValueError(message) from error
+    finally:
+        if partial.parent.is_dir():
+            partial.unlink(missing_ok=True)
+
+
+def _sha256(path: Path) -> str:
+    if not path.is_file():
+        raise ValueError(f"checkpoint {path} is missing; expected the file that was evaluated: check the path")
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _git_commit(folder: Path) -> str | None:
+    """The commit the package's own folder is at, marked where tracked files differ; None outside a checkout."""
+    is_tracked = ["ls-files", "--error-unmatch", "__init__.py"]  # a checkout around an installed package says nothing
+    commit = ["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=-modified"]
+    try:
+        for command in (is_tracked, commit):
+            result = subprocess.run(
+                ["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=10, check=True
+            )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()

@@ -1,0 +1,6 @@
+"""Segmentors: the networks whose masks are refined."""
+
+from hidiff_monai.segmentors.base import SegmentorOutput
+from hidiff_monai.segmentors.unet import UNetSegmentor
+
+__all__ = ["SegmentorOutput", "UNetSegmentor"]

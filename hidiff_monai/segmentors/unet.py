@@ -1,0 +1,68 @@
+"""A U-Net of MONAI's blocks as segmentor."""
+
+from typing import List, Sequence
+
+import torch
+from monai.networks.nets.basic_unet import Down, TwoConv, UpCat
+from torch import nn
+
+from hidiff_monai.networks.padding import pad_to_multiple
+from hidiff_monai.segmentors.base import SegmentorOutput
+
+
+class UNetSegmentor(nn.Module):
+    """U-Net (Ronneberger et al., 2015) from the blocks of MONAI's ``BasicUNet``, with its decoder's features exposed.
+
+    Args:
+        in_channels: channels of the image.
+        num_targets: K, channels of the logits.
+        channels: channels of the levels, finest first; six levels give features at strides 4, 8, 16 and 32.
+        norm: MONAI's name of the normalization.
+        dropout: dropout rate inside the blocks.
+
+    Attributes:
+        feature_channels: channels of the features, finest first.
+        feature_strides: their strides.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_targets: int,
+        channels: Sequence[int] = (32, 32, 64, 128, 256, 512),
+        norm: str = "batch",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if len(channels) < 3:
+            raise ValueError(f"channels is {list(channels)}; expected at least three levels, to have features at 1/4")
+        act = ("LeakyReLU", {"negative_slope": 0.1, "inplace": True})
+        self.divisor = 2 ** (len(channels) - 1)
+        self.feature_channels: List[int] = list(channels[2:])
+        self.feature_strides: List[int] = [2**level for level in range(2, len(channels))]
+        self.stem = TwoConv(2, in_channels, channels[0], act, norm, bias=True, dropout=dropout)
+        self.down = nn.ModuleList(
+            Down(2, above, below, act, norm, bias=True, dropout=dropout) for above, below in zip(channels, channels[1:])
+        )
+        self.up = nn.ModuleList(
+            UpCat(2, below, above, above, act, norm, bias=True, dropout=dropout, halves=False)
+            for above, below in reversed(list(zip(channels, channels[1:])))
+        )
+        self.head = nn.Conv2d(channels[0], num_targets, 1)
+
+    def forward(self, image: torch.Tensor) -> SegmentorOutput:
+        """Image (B, in_channels, H, W) of any size -> logits (B, K, H, W) and features of the padded image."""
+        x = self.stem(pad_to_multiple(image, self.divisor))
+        skips: List[torch.Tensor] = [x]
+        for down in self.down:
+            x = down(x)
+            skips.append(x)
+        features: List[torch.Tensor] = [x]
+        last = len(self.up) - 1
+        for i, up in enumerate(self.up):
+            x = up(x, skips[last - i])
+            if last - i >= 2:
+                features.append(x)
+        logits = self.head(x)[:, :, : image.shape[2], : image.shape[3]]
+        features.reverse()
+        return SegmentorOutput(logits, features)
