@@ -22,6 +22,8 @@ CASE_KEYS = (*PHOTOGRAPH_KEYS, "label", "region")
 TRAJECTORY_KEYS = ("states", "estimates", "timesteps", "image", "label")
 HISTORY_COLUMNS = ("epoch", "phase", "loss_segmentor", "loss_refiner", "val_dice_prior", "val_dice_refined")
 
+FIELD_OF_VIEW = "field of view"
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -34,6 +36,7 @@ class Comparison:
         cases: names, N, in the order of the evaluation.
         prior: (N,), Dice in [0, 1]; the mean over targets where there are several.
         refined: (N,), likewise.
+        targets: names of the structures, one or more.
         interval: bounds of the 95 % paired bootstrap interval of the mean gain; None for a single case.
     """
 
@@ -41,12 +44,17 @@ class Comparison:
     cases: tuple[str, ...]
     prior: np.ndarray
     refined: np.ndarray
+    targets: tuple[str, ...]
     interval: tuple[float, float] | None
 
     @property
     def gain(self) -> np.ndarray:
         """Refined minus prior, (N,)."""
         return self.refined - self.prior
+
+    def array_names(self, case: str) -> list[str]:
+        """What the case's files of arrays are called: one a target."""
+        return [case] if len(self.targets) == 1 else [f"{case}_{target}" for target in self.targets]
 
 
 def read_rows(evaluation_dir: Path) -> list[dict[str, Any]]:
@@ -100,7 +108,13 @@ def read_arrays(path: Path, keys: Sequence[str]) -> Arrays:
     missing = [key for key in keys if key not in arrays]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}; expected {', '.join(keys)}: make it anew")
-    return arrays
+    return arrays | {"image": _as_rgb(arrays["image"])}
+
+
+def _as_rgb(image: np.ndarray) -> np.ndarray:
+    """(H, W), (H, W, 1) or (H, W, C) to (H, W, 3); of many channels that are no colours, the first, in grey."""
+    channels = image if image.ndim == 3 else image[..., None]
+    return channels if channels.shape[-1] == 3 else np.repeat(channels[..., :1], 3, axis=-1)
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
@@ -128,12 +142,12 @@ def _history_row(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def compare(rows: Sequence[dict[str, Any]]) -> Comparison:
-    """Pair refined with prior in the region that the rows name first.
+    """Pair refined with prior in the field of view, as the pictures do, or where there is none in the first region.
 
     Raises:
         ValueError: a method is missing, or a case has only one of the two.
     """
-    region = rows[0]["region"]
+    region = FIELD_OF_VIEW if any(row["region"] == FIELD_OF_VIEW for row in rows) else rows[0]["region"]
     dice: dict[str, dict[str, list[float]]] = {"prior": {}, "refined": {}}
     for row in rows:
         if row["region"] == region and row["method"] in dice:
@@ -144,7 +158,8 @@ def compare(rows: Sequence[dict[str, Any]]) -> Comparison:
     cases = tuple(dice["prior"])
     prior, refined = (np.array([np.mean(dice[method][case]) for case in cases]) for method in ("prior", "refined"))
     interval = paired_bootstrap(refined - prior) if len(cases) > 1 else None
-    return Comparison(region, cases, prior, refined, interval)
+    targets = tuple(dict.fromkeys(str(row.get("target", "")) for row in rows))
+    return Comparison(region, cases, prior, refined, targets, interval)
 
 
 def paired_bootstrap(

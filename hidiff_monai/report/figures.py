@@ -58,7 +58,7 @@ def overview(arrays: Arrays) -> bytes:
     }
     figure, axes, last = _two_rows(pictures, busiest_window(changed & (arrays["region"] > 0), fraction=4))
     _colour_bar(figure, axes[1][-1], last)
-    patches = [Patch(color="#%02x%02x%02x" % rgb, label=name) for name, rgb in ERROR_COLOURS.items()]
+    patches = [Patch(color="#" + bytes(rgb).hex(), label=name) for name, rgb in ERROR_COLOURS.items()]
     middle = axes[1][3].get_position()
     figure.legend(
         handles=patches, loc="lower right", ncols=3, frameon=False, fontsize=8.5, labelcolor=LIGHTBOX.ink,

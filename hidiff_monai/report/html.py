@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from hidiff_monai.io import require_writable, write_atomically
 from hidiff_monai.report import figures
 from hidiff_monai.report.evaluation import (
     CASE_KEYS,
@@ -26,7 +27,6 @@ from hidiff_monai.report.evaluation import (
     read_history,
     read_rows,
 )
-from hidiff_monai.report.manifest import write_text
 from hidiff_monai.report.tables import case_table, data_uri, signed, summary_table
 
 
@@ -56,6 +56,8 @@ def write_report(
         ValueError: a file of the evaluation is missing or wrong, or the output cannot be written.
     """
     output, evaluation_dir = Path(output), Path(evaluation_dir)
+    target = output if output.suffix == ".html" else output / "index.html"
+    require_writable(target.parent)
     rows = read_rows(evaluation_dir)
     comparison = compare(rows)
     sections = [_scores(rows), _paired(comparison), _cases(evaluation_dir, rows, comparison)]
@@ -73,8 +75,8 @@ def write_report(
         conventions="".join(f"<li>{escape(line)}</li>" for line in read_conventions(evaluation_dir)),
         manifest=_manifest(manifest) if manifest else "",
     )
-    target = output if output.suffix == ".html" else output / "index.html"
-    write_text(target, page)
+    with write_atomically(target) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     return target
 
 
@@ -97,7 +99,7 @@ def headline(comparison: Comparison) -> str:
 def verdict(comparison: Comparison) -> str:
     """What follows from the headline, and what does not."""
     gain = comparison.gain
-    counts = f"{(gain > 0).sum()} of {len(gain)} gain, {(gain < 0).sum()} lose."
+    counts = f"{(gain > 0).sum()} of {len(gain)} images gain, {(gain < 0).sum()} lose."
     where = f"Scored over the region “{comparison.region}”."
     if comparison.interval is None:
         return f"A single image has no interval: nothing follows for other images. {where}"
@@ -149,14 +151,14 @@ def _cases(evaluation_dir: Path, rows: Sequence[Mapping[str, Any]], comparison: 
     for name, i in featured(comparison.gain):
         case = comparison.cases[i]
         scores = f"Dice {100 * comparison.prior[i]:.2f} → {100 * comparison.refined[i]:.2f} %"
-        picture = figures.overview(_case_arrays(evaluation_dir, case))
         gallery += f"<h3>{name}: case {escape(case)}</h3>{scores} ({signed(100 * comparison.gain[i])} points)"
-        gallery += _lightbox(picture, f"Case {case}: image, prior, refined, errors, uncertainty")
+        for arrays in _case_arrays(evaluation_dir, comparison, case):
+            gallery += _lightbox(figures.overview(arrays), f"Case {case}: image, prior, refined, errors, uncertainty")
     uncertainty, thumbnails = [], []
     for case in comparison.cases:
-        arrays = _case_arrays(evaluation_dir, case)
-        uncertainty.append(_case_uncertainty(arrays))
-        thumbnails.append(figures.thumbnail(arrays))
+        targets = _case_arrays(evaluation_dir, comparison, case)
+        uncertainty.append(float(np.mean([_case_uncertainty(arrays) for arrays in targets])))
+        thumbnails.append(figures.thumbnail(targets[0]))
     scored = [row for row in rows if row["method"] == "refined" and row["region"] == comparison.region]
     note = (
         "Below each image, enlarged, the framed part in which the refiner changed the mask most. "
@@ -177,9 +179,9 @@ def featured(gain: np.ndarray) -> list[tuple[str, int]]:
     order = np.argsort(-gain, kind="stable")
     best, median, worst = int(order[0]), int(order[len(order) // 2]), int(order[-1])
     named = {
-        best: "Largest gain" if gain[best] > 0 else "Smallest loss",
-        worst: "Largest loss" if gain[worst] < 0 else "Smallest gain",
         median: "Median",
+        worst: "Largest loss" if gain[worst] < 0 else "Smallest gain",
+        best: "Largest gain" if gain[best] > 0 else "Best case",
     }
     return [(named[i], i) for i in dict.fromkeys((best, median, worst))]
 
@@ -188,12 +190,12 @@ def _trajectory(evaluation_dir: Path, comparison: Comparison) -> str:
     recorded = {path.stem: path for path in sorted(evaluation_dir.glob("trajectory/*.npz"))}
     if not recorded:
         return ""
-    wanted = [comparison.cases[i] for _, i in featured(comparison.gain)]
+    wanted = [name for _, i in featured(comparison.gain) for name in comparison.array_names(comparison.cases[i])]
     case = next(case for case in [*wanted, *recorded] if case in recorded)
     picture = figures.trajectory(read_arrays(recorded[case], TRAJECTORY_KEYS))
     note = (
-        f"Case {escape(case)}, in the framed part. At the largest t the refiner starts from a mask drawn "
-        "from the prior; it reads an estimate of the true mask from each state, and moves towards it."
+        f"Case {escape(case)}, in the framed part. At the largest t the refiner starts from a mask of zeros and ones "
+        "made from the prior; it reads an estimate of the true mask from each state, and moves towards it."
     )
     return _section("trajectory", "From noise to mask", note, _lightbox(picture, f"Reverse trajectory of case {case}"))
 
@@ -254,9 +256,10 @@ def _image(png: bytes, alt: str) -> str:
     return f"<img width='{width}' height='{height}' alt='{escape(alt)}' src='{data_uri(png)}'>"
 
 
-def _case_arrays(evaluation_dir: Path, case: str) -> dict[str, np.ndarray]:
-    return read_arrays(evaluation_dir / "arrays" / f"{case}.npz", CASE_KEYS)
+def _case_arrays(evaluation_dir: Path, comparison: Comparison, case: str) -> list[dict[str, np.ndarray]]:
+    """The arrays of a case, one dict a target."""
+    return [read_arrays(evaluation_dir / "arrays" / f"{name}.npz", CASE_KEYS) for name in comparison.array_names(case)]
 
 
 def _threshold(evaluation_dir: Path, comparison: Comparison) -> str:
-    return f"{float(_case_arrays(evaluation_dir, comparison.cases[0])['threshold']):.2f}"
+    return f"{float(_case_arrays(evaluation_dir, comparison, comparison.cases[0])[0]['threshold']):.2f}"

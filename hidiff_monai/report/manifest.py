@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 import hidiff_monai
+from hidiff_monai.io import require_writable, write_atomically
 
 
 def collect_versions() -> dict[str, Any]:
@@ -36,7 +37,7 @@ def collect_versions() -> dict[str, Any]:
     return facts | ({"git_commit": commit} if commit else {})
 
 
-def write_manifest(path: str | os.PathLike[str], **facts: Any) -> dict[str, Any]:
+def write_manifest(path: str | Path, **facts: Any) -> dict[str, Any]:
     """Write a JSON manifest: time, versions and the facts given, which win over those collected.
 
     Args:
@@ -53,27 +54,10 @@ def write_manifest(path: str | os.PathLike[str], **facts: Any) -> dict[str, Any]
     if "checkpoint" in facts:
         checkpoint = Path(facts["checkpoint"])
         manifest |= {"checkpoint": checkpoint.name, "checkpoint_sha256": _sha256(checkpoint)}
-    write_text(Path(path), json.dumps(manifest, indent=2, default=str) + "\n")
+    require_writable(Path(path).parent)
+    with write_atomically(path) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=2, default=str) + "\n", encoding="utf-8")
     return manifest
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write beside the target, then rename: a failed run leaves what was there.
-
-    Raises:
-        ValueError: the folder cannot be made or written.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(partial, path)
-    except OSError as error:
-        message = f"cannot write {path} ({error.strerror}); expected a folder you may write to: choose another"
-        raise ValueError(message) from error
-    finally:
-        if partial.parent.is_dir():
-            partial.unlink(missing_ok=True)
 
 
 def _sha256(path: Path) -> str:

@@ -1,0 +1,20 @@
+"""Ignite handlers for training and evaluation."""
+
+from hidiff_monai.handlers.alternate_collaborative import AlternateCollaborativeHandler
+from hidiff_monai.handlers.checkpoint import BestModelSaver, ResumableTraining
+from hidiff_monai.handlers.evaluation import EvaluationWriter
+from hidiff_monai.handlers.health import HealthCheck
+from hidiff_monai.handlers.history import HistoryWriter
+from hidiff_monai.handlers.progress import LossProgressBar
+from hidiff_monai.handlers.seed import EpochSeed
+
+__all__ = [
+    "AlternateCollaborativeHandler",
+    "BestModelSaver",
+    "EpochSeed",
+    "EvaluationWriter",
+    "HealthCheck",
+    "HistoryWriter",
+    "LossProgressBar",
+    "ResumableTraining",
+]

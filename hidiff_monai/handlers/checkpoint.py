@@ -1,0 +1,130 @@
+"""Checkpoints that survive: written atomically, loaded with ``weights_only=True``, resumed exactly."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import Checkpoint
+from torch import nn
+
+from hidiff_monai.io import read_checkpoint, require_writable, save_checkpoint
+
+
+class BestModelSaver:
+    """Saves a network as a flat state dict whenever the evaluator's metric has reached a new best.
+
+    The new file replaces the old one in a single step; MONAI's and ignite's savers remove the old one first.
+
+    Args:
+        path: the file, for example ``models/model.pt``.
+        network: the network to save.
+        metric: name of the evaluator's metric; higher is better.
+    """
+
+    def __init__(self, path: str | Path, network: nn.Module, metric: str) -> None:
+        self.path = Path(path)
+        self.network = network
+        self.metric = metric
+        self.best = float("-inf")
+        self.logger = logging.getLogger(__name__)
+
+    def attach(self, engine: Engine) -> None:
+        """Registers the handler with the evaluator."""
+        require_writable(self.path.parent)
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Compares and saves."""
+        score = float(engine.state.metrics[self.metric])
+        if score > self.best:
+            self.best = score
+            save_checkpoint(self.network.state_dict(), self.path)
+            self.logger.info(f"best {self.metric} so far, {score:.4f}: saved {self.path}")
+
+    def state_dict(self) -> dict[str, float]:
+        """The best score so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Takes up an earlier best score."""
+        self.best = state["best"]
+
+
+class ResumableTraining:
+    """Saves the whole state of a training after every few epochs, and takes it up again when the run is restarted.
+
+    Args:
+        folder: where the states lie, as ``resume_<epoch>.pt``; the two newest are kept.
+        objects: everything that has a state, by name: network, optimizers, schedules, EMA, savers. The trainer itself
+            and, under mixed precision, its gradient scaler are added.
+        interval: epochs between two states.
+        resume_from: the file to take up; None means the newest in ``folder``, or a fresh start where there is none.
+    """
+
+    def __init__(
+        self, folder: str | Path, objects: dict[str, Any], interval: int = 1, resume_from: str | Path | None = None
+    ) -> None:
+        self.folder = Path(folder)
+        self.objects = objects
+        self.interval = interval
+        self.resume_from = None if resume_from is None else Path(resume_from)
+        self.logger = logging.getLogger(__name__)
+
+    def attach(self, engine: Engine) -> None:
+        """Registers the handler; attach it last, after everything that changes a state."""
+        require_writable(self.folder)
+        if getattr(engine, "scaler", None) is not None:
+            self.objects = {**self.objects, "scaler": engine.scaler}  # type: ignore[attr-defined]
+        engine.add_event_handler(Events.STARTED, self._resume)
+        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self._save)
+        engine.add_event_handler(Events.COMPLETED, self._save)
+
+    def states(self) -> list[Path]:
+        """The saved states, oldest first."""
+        return sorted(self.folder.glob("resume_*.pt"), key=lambda path: int(path.stem.split("_")[1]))
+
+    def _save(self, engine: Engine) -> None:
+        state = {name: item.state_dict() for name, item in self.objects.items()}
+        state["trainer"] = {"epoch": engine.state.epoch, "epoch_length": engine.state.epoch_length}
+        save_checkpoint(state, self.folder / f"resume_{engine.state.epoch}.pt")
+        for outdated in self.states()[:-2]:
+            outdated.unlink()
+
+    def _resume(self, engine: Engine) -> None:
+        path = self.resume_from or next(reversed(self.states()), None)
+        if path is None:
+            return
+        state = read_checkpoint(path, fallback=self._last_good(path))
+        missing = sorted(({*self.objects, "trainer"}) - set(state))
+        if missing:
+            raise ValueError(f"{path} holds no state of {missing}; expected one saved by this configuration")
+        trainer = state["trainer"]
+        if trainer["epoch_length"] != engine.state.epoch_length:
+            raise ValueError(
+                f"{path} comes from a run with {trainer['epoch_length']} mini-batches an epoch, this one has "
+                f"{engine.state.epoch_length}: use the same data and batch size, or another output_dir"
+            )
+        try:
+            Checkpoint.load_objects(self.objects, {name: state[name] for name in self.objects})
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{path} does not fit this configuration: {error}\nuse the configuration it was trained with, or "
+                "another output_dir"
+            ) from error
+        engine.state.epoch = trainer["epoch"]
+        engine.state.iteration = trainer["epoch"] * trainer["epoch_length"]
+        self.logger.info(f"resumed from {path}, after epoch {engine.state.epoch} of {engine.state.max_epochs}")
+
+    def _last_good(self, broken: Path) -> Path | None:
+        for path in reversed(self.states()):
+            if path != broken:
+                try:
+                    torch.load(path, map_location="cpu", weights_only=True)
+                except (RuntimeError, EOFError, OSError):
+                    continue
+                return path
+        return None

@@ -1,0 +1,86 @@
+"""Says early and in words what is wrong with a training."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import torch
+from ignite.engine import Engine, Events
+from monai.utils.enums import CommonKeys as Keys
+
+NOISE_MARGIN = 1.25
+
+
+class HealthCheck:
+    """Stops a training whose loss is not finite, or whose masks are empty, full or noise.
+
+    The loss is watched in every mini-batch; the masks (*pred* of the trainer's output, thresholded at 1/2) are counted
+    over every epoch and judged from ``patience`` epochs on.
+
+    Args:
+        patience: consecutive epochs in which the masks may be collapsed before the training is stopped.
+    """
+
+    def __init__(self, patience: int = 3) -> None:
+        self.patience = patience
+        self._bad_epochs = 0
+        self._counts = torch.zeros(4, dtype=torch.float64)
+        self.logger = logging.getLogger(__name__)
+
+    def attach(self, engine: Engine) -> None:
+        """Registers the handler."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._watch)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._judge)
+
+    def _reset(self) -> None:
+        self._counts = torch.zeros(4, dtype=torch.float64)
+
+    def _watch(self, engine: Engine) -> None:
+        for key, value in engine.state.output.items():
+            if key.startswith("loss") and not math.isfinite(float(value)):
+                raise ValueError(
+                    f"{key} is {float(value)} in epoch {engine.state.epoch}, iteration {engine.state.iteration}; "
+                    "expected a finite number: lower the learning rate, set max_grad_norm, or turn amp off, then "
+                    "resume from the last epoch"
+                )
+        mask, label = engine.state.output[Keys.PRED] > 0.5, engine.state.output[Keys.LABEL] > 0.5
+        counts = [mask.sum(), label.sum(), (mask & label).sum(), torch.tensor(mask.numel())]
+        self._counts += torch.stack([count.cpu().double() for count in counts])
+
+    def _judge(self, engine: Engine) -> None:
+        fault = describe_collapse(*self._counts.tolist())
+        self._bad_epochs = self._bad_epochs + 1 if fault else 0
+        if fault is None:
+            return
+        if self._bad_epochs >= self.patience:
+            raise ValueError(
+                f"{fault}, in {self._bad_epochs} epochs up to epoch {engine.state.epoch}: check that image and label "
+                "belong together (hidiff check), that images lie in the range the network expects, and the learning "
+                "rate"
+            )
+        self.logger.warning(f"{fault}, in epoch {engine.state.epoch}; the training stops if that goes on")
+
+
+def describe_collapse(predicted: float, labelled: float, common: float, total: float) -> str | None:
+    """What is wrong with masks that have these pixel counts, in words; None where nothing is.
+
+    A mask is called noise where its Dice is no better than that of a random mask of the same size, within 25 %.
+
+    Args:
+        predicted: foreground pixels of the masks.
+        labelled: foreground pixels of the labels.
+        common: pixels that are foreground in both.
+        total: all pixels.
+    """
+    if labelled == 0:
+        return None
+    if predicted == 0:
+        return f"the masks are empty (all 0), while {labelled / total:.1%} of the pixels are labelled"
+    if predicted == total:
+        return f"the masks are full (all 1), while {labelled / total:.1%} of the pixels are labelled"
+    dice, chance = 2 * common / (predicted + labelled), 2 * predicted * labelled / total / (predicted + labelled)
+    if labelled < total and dice < NOISE_MARGIN * chance and dice < 0.9:
+        return f"the masks are noise: Dice {dice:.3f}, where a random mask of their size has {chance:.3f}"
+    return None

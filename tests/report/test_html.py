@@ -1,0 +1,185 @@
+import base64
+import io
+import json
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hidiff_monai.metrics import summarise, write_cases
+from hidiff_monai.report.evaluation import Comparison, compare, read_rows
+from hidiff_monai.report.html import featured, headline, verdict, write_report
+from hidiff_monai.report.tables import summary_table
+
+
+class Page(HTMLParser):
+    """What a browser would see: open tags must close, references, text, sections."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.sections: list[str] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.references += [values[key] for key in ("src", "href", "srcset", "data", "action") if values.get(key)]
+        if tag == "section":
+            self.sections.append(values["id"])
+        if tag not in ("meta", "link", "img", "source", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.words).split())
+
+
+def comparison_of(*gains: float, interval: tuple[float, float] | None) -> Comparison:
+    prior = np.full(len(gains), 0.8)
+    cases = tuple("abcdef"[: len(gains)])
+    return Comparison("field of view", cases, prior, prior + np.array(gains), ("vessel",), interval)
+
+
+@pytest.fixture
+def page(evaluation_dir, history, photograph, tmp_path):
+    manifest = {"command": "run --x '<script>'", "seed": 0, "versions": {"torch": "2"}}
+    path = write_report(tmp_path / "report", evaluation_dir, history, manifest, photograph, "Discs <b>& co</b>")
+    return path.read_text(encoding="utf-8")
+
+
+def test_headline_holds_the_means_of_the_rows(evaluation_dir, page):
+    rows = [row for row in json.loads((evaluation_dir / "cases.json").read_text()) if row["region"] == "field of view"]
+    prior, refined = (
+        100 * np.mean([row["dice"] for row in rows if row["method"] == method]) for method in ("prior", "refined")
+    )
+    expected = f"On 4 test images the refined mask scores Dice {refined:.2f} % against {prior:.2f} % for the prior: "
+    text = Page(page).text
+    assert expected in text
+    low, high = compare(read_rows(evaluation_dir)).interval
+    assert f"{100 * low:.2f}".lstrip("-") in text and f"{100 * high:.2f}" in text
+
+
+def test_headline_claims_no_more_than_the_interval():
+    gain = headline(comparison_of(0.02, 0.04, interval=(0.02, 0.04)))
+    assert gain == (
+        "On 2 test images the refined mask scores Dice 83.00 % against 80.00 % for the prior: "
+        "a gain of 3.00 points (95 % paired bootstrap interval +2.00 to +4.00)."
+    )
+    loss = comparison_of(-0.02, -0.04, interval=(-0.04, -0.02))
+    assert "a loss of 3.00 points (95 % paired bootstrap interval −4.00 to −2.00)" in headline(loss)
+    assert "lowers the mean Dice" in verdict(loss) and "0 of 2 images gain, 2 lose" in verdict(loss)
+    unclear = comparison_of(-0.02, 0.04, interval=(-0.02, 0.04))
+    assert "a difference of +1.00 points" in headline(unclear) and "gain of" not in headline(unclear)
+    assert "do not show" in verdict(unclear)
+    single = comparison_of(0.02, interval=None)
+    assert headline(single).startswith("On 1 test image ") and "interval" not in headline(single)
+    assert "nothing follows" in verdict(single)
+    touching = replace(loss, interval=(-0.04, 0.0))
+    assert "do not show" in verdict(touching) and "loss" not in headline(touching)
+
+
+def test_sections_stand_in_order(page):
+    expected = ["scores", "paired", "cases", "trajectory", "training", "photograph", "guide", "manifest"]
+    assert Page(page).sections == expected
+
+
+def test_sections_without_a_source_are_left_out(evaluation_dir, tmp_path):
+    shutil.rmtree(evaluation_dir / "trajectory")
+    text = write_report(tmp_path / "r.html", evaluation_dir).read_text(encoding="utf-8")
+    assert Page(text).sections == ["scores", "paired", "cases", "guide"]
+    assert "#manifest" not in text and "#training" not in text
+
+
+def test_nothing_is_loaded_from_elsewhere(page):
+    references = Page(page).references
+    assert len(references) > 10
+    assert all(reference.startswith(("data:", "#")) for reference in references)
+    assert not re.search(r"https?://|url\(|@import|\bfetch\(", page)
+
+
+def test_every_image_decodes(page):
+    images = [reference for reference in Page(page).references if reference.startswith("data:image")]
+    # two charts twice, three featured cases, a trajectory, a photograph, four thumbnails
+    assert len(images) == 13
+    for reference in images:
+        Image.open(io.BytesIO(base64.b64decode(reference.split(",")[1], validate=True))).verify()
+
+
+def test_every_text_is_escaped(page):
+    assert "Discs &lt;b&gt;&amp; co&lt;/b&gt;" in page
+    assert "a&lt;b&gt;&amp;&#x27;c" in page and "a<b>" not in page
+    assert "&#x27;&lt;script&gt;&#x27;" in page
+    assert "Seen &lt;elsewhere&gt; &amp; unlabelled." in page
+    assert Page(page).open == []
+
+
+def test_summary_table_equals_summarise(evaluation_dir):
+    rows = read_rows(evaluation_dir)
+    text = Page(summary_table(rows)).text
+    for region in ("field of view", "whole image"):
+        for method in ("prior", "refined"):
+            summary = summarise([row for row in rows if (row["region"], row["method"]) == (region, method)])
+            for name in ("dice", "iou", "recall", "accuracy"):
+                assert f"{100 * summary[name]['mean']:.2f} ± {100 * summary[name]['sd']:.2f}" in text
+            assert f"{summary['hd95']['mean']:.2f} ± {summary['hd95']['sd']:.2f}" in text
+            assert f"{100 * summary['micro']['dice']:.2f}" in text
+
+
+def test_undefined_distances_are_counted(evaluation_dir):
+    rows = [{**row, "hd95": float("nan")} if row["case"] == "01" else row for row in read_rows(evaluation_dir)]
+    assert "3 defined" in Page(summary_table(rows)).text
+    assert "undefined" in Page(summary_table([{**row, "hd95": float("nan")} for row in rows])).text
+
+
+def test_featured_cases_are_best_median_worst():
+    assert featured(np.array([0.0, 0.3, -0.1, 0.2, 0.1])) == [("Largest gain", 1), ("Median", 4), ("Largest loss", 2)]
+    assert featured(np.array([0.1, 0.2])) == [("Largest gain", 1), ("Smallest gain", 0)]
+    assert featured(np.array([-0.2, -0.1])) == [("Best case", 1), ("Largest loss", 0)]
+    assert featured(np.array([0.1])) == [("Largest gain", 0)]
+
+
+def test_table_of_cases_can_be_sorted(page, evaluation_dir):
+    arrays = np.load(evaluation_dir / "arrays" / "01.npz")
+    inside = arrays["region"] > 0
+    uncertainty = arrays["entropy"][inside].sum() / (arrays["refined"][inside] > 0.5).sum()
+    assert f"data-value='{uncertainty:.8g}'" in page
+    assert page.count("<button type='button'>") == 7
+
+
+def test_two_targets_have_arrays_of_their_own(evaluation_dir, tmp_path):
+    rows = read_rows(evaluation_dir)
+    write_cases([{**row, "target": target} for row in rows for target in ("disc", "cup")], evaluation_dir)
+    for path in list((evaluation_dir / "arrays").iterdir()):
+        shutil.copy(path, path.with_stem(f"{path.stem}_cup"))
+        path.rename(path.with_stem(f"{path.stem}_disc"))
+    page = Page(write_report(tmp_path / "r.html", evaluation_dir).read_text(encoding="utf-8"))
+    assert "field of view, cup" in page.text
+    assert sum(reference.startswith("data:image") for reference in page.references) == 2 + 2 * 3 + 1 + 4
+
+
+def test_missing_arrays_leave_an_older_report_alone(evaluation_dir, tmp_path):
+    path = write_report(tmp_path / "report", evaluation_dir)
+    before = path.read_bytes()
+    (evaluation_dir / "arrays" / "02.npz").unlink()
+    with pytest.raises(ValueError, match=r"(?s)02\.npz is missing.*monai.bundle run"):
+        write_report(tmp_path / "report", evaluation_dir)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["index.html"]
+
+
+def test_a_folder_that_cannot_be_written(evaluation_dir, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ValueError, match="file: cannot be written"):
+        write_report(tmp_path / "file", evaluation_dir)
