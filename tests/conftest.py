@@ -2,12 +2,19 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+
+from hidiff_monai.engines import AlternateCollaborativeTrainer
+from hidiff_monai.losses import BernoulliDiffusionLoss, DiscriminativeLoss
+from hidiff_monai.networks import DiffusionRefiner, HiDiff
+from hidiff_monai.schedulers import BernoulliScheduler
+from hidiff_monai.segmentors import UNetSegmentor
 
 REAL_DATA_FIXTURES = {"data_root", "drive_dir"}
 
@@ -19,7 +26,7 @@ def find_data_root() -> Path:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -66,3 +73,48 @@ def drive_dir(data_root: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no DRIVE data: {folder} is not a folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_network() -> Callable[..., HiDiff]:
+    """Builds a whole HiDiff of three levels, with BatchNorm; equal seeds give equal weights."""
+
+    def build(seed: int = 0, num_targets: int = 1, width: int = 4) -> HiDiff:
+        torch.manual_seed(seed)
+        channels = [width, width, 2 * width]
+        segmentor = UNetSegmentor(1, num_targets, channels)
+        features = {"feature_channels": segmentor.feature_channels, "feature_strides": segmentor.feature_strides}
+        refiner = DiffusionRefiner(1, num_targets, **features, channels=channels, embedding_dim=8, num_heads=2)
+        torch.nn.init.normal_(refiner.head.weight, std=0.1)  # at zero, g would pass on no gradient from its features
+        return HiDiff(segmentor, refiner, BernoulliScheduler())
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def make_trainer() -> Callable[..., AlternateCollaborativeTrainer]:
+    """Builds a trainer on the CPU, with AdamW and an output that stays one dictionary."""
+
+    def build(network: HiDiff, batches: Any, max_epochs: int = 1, **kwargs: Any) -> AlternateCollaborativeTrainer:
+        defaults = {
+            "segmentor_optimizer": torch.optim.AdamW(network.segmentor.parameters(), 1e-2),
+            "refiner_optimizer": torch.optim.AdamW(network.refiner.parameters(), 1e-2),
+            "discriminative_loss": DiscriminativeLoss(),
+            "diffusion_loss": BernoulliDiffusionLoss(network.scheduler),
+            "decollate": False,
+        }
+        return AlternateCollaborativeTrainer("cpu", max_epochs, batches, network, **{**defaults, **kwargs})
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def make_batches() -> Callable[..., list[dict[str, torch.Tensor]]]:
+    """Draws mini-batches of noise images, whose bright pixels are the label."""
+
+    def draw(number: int, batch_size: int = 2, size: int = 16, seed: int = 0) -> list[dict[str, torch.Tensor]]:
+        generator = torch.Generator().manual_seed(seed)
+        images = torch.rand(number, batch_size, 1, size, size, generator=generator)
+        return [{"image": image, "label": (image > 0.7).float()} for image in images]
+
+    return draw

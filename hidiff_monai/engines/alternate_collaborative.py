@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from monai.engines import SupervisedTrainer
+from monai.engines import IterationEvents, SupervisedTrainer
 from monai.utils.enums import CommonKeys as Keys
 from torch import nn
 from torch.optim import Optimizer
@@ -45,6 +45,9 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
     ``plan`` says which of the two take a step; ``AlternateCollaborativeHandler`` sets it from epoch to epoch. The
     state's output holds MONAI's keys, ``loss_segmentor`` and ``loss_refiner`` (those that were trained), and as *pred*
     the training estimate y0_hat, or in pre-training the prior.
+
+    MONAI's ``IterationEvents`` are fired as by a ``SupervisedTrainer``: FORWARD, LOSS and BACKWARD_COMPLETED for each
+    network that is trained, MODEL_COMPLETED once, so that decollation, postprocessing and metrics work.
 
     Args:
         device: where to train.
@@ -102,14 +105,17 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         return position // self.accumulation_steps, position % self.accumulation_steps == 0, is_last
 
     def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, torch.Tensor]) -> dict:
-        images, labels = _batch(engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking))
+        batch = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)
+        images, labels = _plain(batch)
         output: dict[str, Any] = {Keys.IMAGE: images, Keys.LABEL: labels}
         engine.state.output = output
         noisy = self._update_refiner(images, labels, output) if self.plan.updates_refiner else None
         if self.plan.updates_segmentor:
             self._update_segmentor(images, labels, noisy, output)
-        output[Keys.LOSS] = sum(output[key] for key in ("loss_refiner", "loss_segmentor") if key in output)
-        return output
+        if self.scaler is not None and self.accumulation_window[2]:
+            self.scaler.update()  # once for both networks: gradients still being accumulated keep their scale
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return engine.state.output
 
     def _update_refiner(self, images: torch.Tensor, labels: torch.Tensor, output: dict[str, Any]) -> _NoisyMasks:
         network = self.network
@@ -119,10 +125,11 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
                 _, prior, features = network.predict_prior(images)
             prior = prior.float()
             noisy = self._draw(labels, prior)
-            loss, estimate = self._diffusion_loss(images, labels, prior, features, noisy)
-        self._step(loss, self.optimizer, network.refiner)
-        output["loss_refiner"] = loss.detach()
-        output[Keys.PRED] = estimate
+            noise_logits = network.refiner(images, noisy.sample, prior, features, noisy.timesteps)
+        output[Keys.PRED] = (noisy.sample - noise_logits.detach().float().sigmoid()).abs()
+        self.fire_event(IterationEvents.FORWARD_COMPLETED)
+        loss = self.loss_function(noise_logits, noisy.sample, labels, prior, noisy.timesteps)
+        self._descend("loss_refiner", loss, self.optimizer, network.refiner)
         return noisy
 
     def _update_segmentor(
@@ -133,38 +140,33 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         with self._autocast():
             logits, prior, features = network.predict_prior(images)
             prior = prior.float()
-            loss = self.discriminative_loss(logits, labels)
             if self.plan.lambda_diff > 0:
+                noisy = noisy or self._draw(labels, prior)
                 with frozen(network.refiner):
-                    noisy = noisy or self._draw(labels, prior)
-                    diffusion_loss, _ = self._diffusion_loss(images, labels, prior, features, noisy)
-                loss = loss + self.plan.lambda_diff * diffusion_loss
-        self._step(loss, self.segmentor_optimizer, network.segmentor)
-        output["loss_segmentor"] = loss.detach()
+                    noise_logits = network.refiner(images, noisy.sample, prior, features, noisy.timesteps)
         output.setdefault(Keys.PRED, prior.detach())
+        self.fire_event(IterationEvents.FORWARD_COMPLETED)
+        loss = self.discriminative_loss(logits, labels)
+        if noisy is not None and self.plan.lambda_diff > 0:
+            diffusion_loss = self.loss_function(noise_logits, noisy.sample, labels, prior, noisy.timesteps)
+            loss = loss + self.plan.lambda_diff * diffusion_loss
+        self._descend("loss_segmentor", loss, self.segmentor_optimizer, network.segmentor)
 
     def _draw(self, labels: torch.Tensor, prior: torch.Tensor) -> _NoisyMasks:
         timesteps = torch.multinomial(self.timestep_weights, len(labels), replacement=True).to(labels.device)
         return _NoisyMasks(timesteps, self.network.scheduler.add_noise(labels, prior, timesteps))
 
-    def _diffusion_loss(
-        self,
-        images: torch.Tensor,
-        labels: torch.Tensor,
-        prior: torch.Tensor,
-        features: list[torch.Tensor],
-        noisy: _NoisyMasks,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        noise_logits = self.network.refiner(images, noisy.sample, prior, features, noisy.timesteps)
-        loss = self.loss_function(noise_logits, noisy.sample, labels, prior, noisy.timesteps)
-        return loss, (noisy.sample - noise_logits.detach().float().sigmoid()).abs()
-
-    def _step(self, loss: torch.Tensor, optimizer: Optimizer, network: nn.Module) -> None:
+    def _descend(self, name: str, loss: torch.Tensor, optimizer: Optimizer, network: nn.Module) -> None:
+        output = self.state.output
+        output[name] = loss.detach()
+        output[Keys.LOSS] = output.get(Keys.LOSS, 0) + output[name]
+        self.fire_event(IterationEvents.LOSS_COMPLETED)
         _, is_first, is_last = self.accumulation_window
         if is_first:
             optimizer.zero_grad(set_to_none=True)
         loss = loss / self.accumulation_steps
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        self.fire_event(IterationEvents.BACKWARD_COMPLETED)
         if not is_last:
             return
         if self.scaler is not None:
@@ -175,13 +177,12 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
             optimizer.step()
         else:
             self.scaler.step(optimizer)
-            self.scaler.update()
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs)
 
 
-def _batch(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def _plain(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
     images, labels = batch[0], batch[1]
     images = images.as_tensor() if hasattr(images, "as_tensor") else images
     labels = labels.as_tensor() if hasattr(labels, "as_tensor") else labels

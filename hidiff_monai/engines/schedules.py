@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 
 class PolynomialDecay:
@@ -15,6 +16,10 @@ class PolynomialDecay:
         power: exponent, the usual 0.9 by default.
     """
 
+    # LambdaLR saves and restores the __dict__ of its callable. Left empty, so that a training resumed with more epochs
+    # follows its configuration, not the schedule it began with.
+    __slots__ = ("__dict__", "boundaries", "power")
+
     def __init__(self, boundaries: Sequence[int], power: float = 0.9) -> None:
         if len(boundaries) < 2 or list(boundaries) != sorted(boundaries):
             raise ValueError(f"boundaries is {list(boundaries)}; expected two or more rising epochs")
@@ -25,7 +30,7 @@ class PolynomialDecay:
         """The factor in (0-based) ``epoch``."""
         if epoch < self.boundaries[0]:
             return 1.0
-        for start, stop in zip(self.boundaries, self.boundaries[1:]):
+        for start, stop in pairwise(self.boundaries):
             if start <= epoch < stop:
                 return (1 - (epoch - start) / (stop - start)) ** self.power
         return 0.0

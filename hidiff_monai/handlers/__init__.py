@@ -2,6 +2,7 @@
 
 from hidiff_monai.handlers.alternate_collaborative import AlternateCollaborativeHandler
 from hidiff_monai.handlers.checkpoint import BestModelSaver, ResumableTraining
+from hidiff_monai.handlers.ema import ResumableEMA
 from hidiff_monai.handlers.evaluation import EvaluationWriter
 from hidiff_monai.handlers.health import HealthCheck
 from hidiff_monai.handlers.history import HistoryWriter
@@ -16,5 +17,6 @@ __all__ = [
     "HealthCheck",
     "HistoryWriter",
     "LossProgressBar",
+    "ResumableEMA",
     "ResumableTraining",
 ]

@@ -31,6 +31,11 @@ class AlternateCollaborativeHandler:
         refiner_every: int = 1,
         segmentor_every: int = 1,
     ) -> None:
+        if min(refiner_every, segmentor_every) > 1:
+            raise ValueError(
+                f"refiner_every is {refiner_every} and segmentor_every {segmentor_every}; expected 1 for at least one "
+                "of them, else some mini-batches would train nothing"
+            )
         if pretrain_epochs < 0 or refiner_every < 1 or segmentor_every < 1:
             raise ValueError(
                 f"pretrain_epochs {pretrain_epochs}, refiner_every {refiner_every}, segmentor_every {segmentor_every}; "

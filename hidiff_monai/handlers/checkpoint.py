@@ -6,12 +6,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
+from monai.engines import Trainer
 from torch import nn
 
-from hidiff_monai.io import read_checkpoint, require_writable, save_checkpoint
+from hidiff_monai.io import check_architecture, read_checkpoint, require_writable, save_checkpoint
 
 
 class BestModelSaver:
@@ -63,6 +63,7 @@ class ResumableTraining:
             and, under mixed precision, its gradient scaler are added.
         interval: epochs between two states.
         resume_from: the file to take up; None means the newest in ``folder``, or a fresh start where there is none.
+            States of later epochs in ``folder`` go when the next one is saved.
     """
 
     def __init__(
@@ -74,40 +75,36 @@ class ResumableTraining:
         self.resume_from = None if resume_from is None else Path(resume_from)
         self.logger = logging.getLogger(__name__)
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Registers the handler; attach it last, after everything that changes a state."""
         require_writable(self.folder)
-        if getattr(engine, "scaler", None) is not None:
-            self.objects = {**self.objects, "scaler": engine.scaler}  # type: ignore[attr-defined]
         engine.add_event_handler(Events.STARTED, self._resume)
         engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self._save)
         engine.add_event_handler(Events.COMPLETED, self._save)
 
     def states(self) -> list[Path]:
         """The saved states, oldest first."""
-        return sorted(self.folder.glob("resume_*.pt"), key=lambda path: int(path.stem.split("_")[1]))
+        return sorted(self.folder.glob("resume_*.pt"), key=_epoch_of)
 
-    def _save(self, engine: Engine) -> None:
+    def _save(self, engine: Trainer) -> None:
+        epoch, epoch_length = engine.state.epoch, engine.state.epoch_length
+        if engine.state.iteration != epoch * epoch_length:
+            return  # terminated in the middle of an epoch
         state = {name: item.state_dict() for name, item in self.objects.items()}
-        state["trainer"] = {"epoch": engine.state.epoch, "epoch_length": engine.state.epoch_length}
-        save_checkpoint(state, self.folder / f"resume_{engine.state.epoch}.pt")
-        for outdated in self.states()[:-2]:
+        state["trainer"] = {"epoch": epoch, "epoch_length": epoch_length}
+        if engine.scaler is not None:
+            state["scaler"] = engine.scaler.state_dict()
+        save_checkpoint(state, self.folder / f"resume_{epoch}.pt")
+        kept = [path for path in self.states() if _epoch_of(path) <= epoch][-2:]
+        for outdated in set(self.states()) - set(kept):
             outdated.unlink()
 
-    def _resume(self, engine: Engine) -> None:
+    def _resume(self, engine: Trainer) -> None:
         path = self.resume_from or next(reversed(self.states()), None)
-        if path is None:
+        if path is None or engine.state.epoch > 0:  # run() called again goes on from where it stands
             return
-        state = read_checkpoint(path, fallback=self._last_good(path))
-        missing = sorted(({*self.objects, "trainer"}) - set(state))
-        if missing:
-            raise ValueError(f"{path} holds no state of {missing}; expected one saved by this configuration")
-        trainer = state["trainer"]
-        if trainer["epoch_length"] != engine.state.epoch_length:
-            raise ValueError(
-                f"{path} comes from a run with {trainer['epoch_length']} mini-batches an epoch, this one has "
-                f"{engine.state.epoch_length}: use the same data and batch size, or another output_dir"
-            )
+        state = self._read(path)
+        self._check(engine, path, state)
         try:
             Checkpoint.load_objects(self.objects, {name: state[name] for name in self.objects})
         except (RuntimeError, ValueError) as error:
@@ -115,16 +112,43 @@ class ResumableTraining:
                 f"{path} does not fit this configuration: {error}\nuse the configuration it was trained with, or "
                 "another output_dir"
             ) from error
-        engine.state.epoch = trainer["epoch"]
-        engine.state.iteration = trainer["epoch"] * trainer["epoch_length"]
+        if engine.scaler is not None and state.get("scaler"):  # empty where amp was off
+            engine.scaler.load_state_dict(state["scaler"])
+        engine.state.epoch = state["trainer"]["epoch"]
+        engine.state.iteration = engine.state.epoch * engine.state.epoch_length
         self.logger.info(f"resumed from {path}, after epoch {engine.state.epoch} of {engine.state.max_epochs}")
 
-    def _last_good(self, broken: Path) -> Path | None:
-        for path in reversed(self.states()):
-            if path != broken:
-                try:
-                    torch.load(path, map_location="cpu", weights_only=True)
-                except (RuntimeError, EOFError, OSError):
-                    continue
-                return path
-        return None
+    def _check(self, engine: Trainer, path: Path, state: dict[str, Any]) -> None:
+        missing = sorted({*self.objects, "trainer"} - set(state))
+        if missing:
+            raise ValueError(f"{path} holds no state of {missing}; expected one saved by this configuration")
+        epoch_length = state["trainer"]["epoch_length"]
+        if epoch_length != engine.state.epoch_length:
+            raise ValueError(
+                f"{path} comes from a run with {epoch_length} mini-batches an epoch, this one has "
+                f"{engine.state.epoch_length}: use the same data and batch size, or another output_dir"
+            )
+        for name, item in self.objects.items():
+            if isinstance(item, nn.Module):
+                check_architecture(item, state[name], f"{path} ({name})")
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            return read_checkpoint(path)
+        except ValueError as error:
+            good = next(filter(_is_readable, (other for other in reversed(self.states()) if other != path)), None)
+            if good is None:
+                raise
+            raise ValueError(f"{error}; the last good one is {good}: pass it as resume_from") from error
+
+
+def _epoch_of(path: Path) -> int:
+    return int(path.stem.split("_")[1])
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        read_checkpoint(path)
+    except ValueError:
+        return False
+    return True

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
+from monai.engines import SupervisedEvaluator
+from monai.networks.utils import eval_mode
 from monai.utils.enums import CommonKeys as Keys
 
-from hidiff_monai.inferers import BernoulliDiffusionInferer, case_uncertainty
+from hidiff_monai.inferers import BernoulliDiffusionInferer, Trajectory, case_uncertainty
 from hidiff_monai.io import require_writable, write_atomically
 from hidiff_monai.metrics import format_table, score_case, write_cases, write_summary
+from hidiff_monai.networks import HiDiff
 
 WHOLE, FIELD_OF_VIEW = "whole image", "field of view"
 
@@ -47,7 +50,7 @@ class EvaluationWriter:
         self.rows: list[dict[str, Any]] = []
         self._trajectories_left = trajectory_cases
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: SupervisedEvaluator) -> None:
         """Registers the handler with an evaluator."""
         require_writable(self.folder)
         engine.add_event_handler(Events.STARTED, self._start)
@@ -58,24 +61,22 @@ class EvaluationWriter:
         self.rows.clear()
         self._trajectories_left = self.trajectory_cases
 
-    def _score(self, engine: Engine) -> None:
+    def _score(self, engine: SupervisedEvaluator) -> None:
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             case = str(item["id"])
             arrays = {key: _array(output[key]) for key in ("label", "refined", "prior", "variance", "entropy")}
             region = _array(item["region"])[0] > 0.5 if "region" in item else None
-            picture = _array(item["picture"]).transpose(1, 2, 0).round().astype(np.uint8)
+            picture = _picture(item, output)
+            trajectory = self._trajectory(engine, output)
             for channel, target in enumerate(self.target_names):
                 maps = {key: value[channel] for key, value in arrays.items()}
                 self._score_target(case, target, maps, region)
                 name = case if len(self.target_names) == 1 else f"{case}_{target}"
                 self._save("arrays", name, _for_report(maps, region), image=picture, threshold=self.threshold)
-                if self._trajectories_left > 0:
-                    self._save_trajectory(engine, name, channel, output[Keys.IMAGE], maps["label"], picture)
-                    self._trajectories_left -= 1
+                if trajectory is not None:
+                    self._save_trajectory(name, trajectory, channel, image=picture, label=maps["label"] > 0.5)
 
-    def _score_target(
-        self, case: str, target: str, maps: dict[str, np.ndarray], region: np.ndarray | None
-    ) -> None:
+    def _score_target(self, case: str, target: str, maps: dict[str, np.ndarray], region: np.ndarray | None) -> None:
         entropy, refined = torch.from_numpy(maps["entropy"]), torch.from_numpy(maps["refined"])
         uncertainty = case_uncertainty(entropy, refined, None if region is None else torch.from_numpy(region))
         for region_name, inside in ((WHOLE, None), (FIELD_OF_VIEW, region)):
@@ -86,24 +87,27 @@ class EvaluationWriter:
                 row = {"case": case, "method": method, "region": region_name, "target": target}
                 self.rows.append({**row, **scores, "uncertainty": uncertainty})
 
+    def _trajectory(self, engine: SupervisedEvaluator, output: dict[str, torch.Tensor]) -> Trajectory | None:
+        if self._trajectories_left == 0:
+            return None
+        self._trajectories_left -= 1
+        image = output[Keys.IMAGE][None].to(engine.state.device)
+        network = cast(HiDiff, engine.network)
+        with eval_mode(network):  # the evaluator's own ended with its forward pass
+            return self.inferer.sample(image, network)[1]
+
     def _save_trajectory(
-        self, engine: Engine, name: str, channel: int, image: torch.Tensor, label: np.ndarray, picture: np.ndarray
+        self, name: str, trajectory: Trajectory, channel: int, image: np.ndarray, label: np.ndarray
     ) -> None:
-        network = engine.network  # type: ignore[attr-defined]
-        _, trajectory = self.inferer.sample(image[None].to(engine.state.device), network)
-        steps = {
-            "states": _array(trajectory.states)[:, 0, channel].astype(np.uint8),
-            "estimates": _array(trajectory.estimates)[:, 0, channel],
-        }
-        final = (steps["estimates"][-1:] > self.threshold).astype(np.uint8)
-        steps["states"] = np.concatenate([steps["states"], final])
-        self._save(
-            "trajectory", name, steps, image=picture, label=label.astype(np.uint8), timesteps=trajectory.timesteps
-        )
+        estimates = _array(trajectory.estimates)[:, 0, channel]
+        states = _array(trajectory.states)[:, 0, channel].astype(np.uint8)
+        states = np.concatenate([states, estimates[-1:] > self.threshold])
+        arrays = {"states": states, "estimates": estimates, "label": label.astype(np.uint8)}
+        self._save("trajectory", name, arrays, image=image, timesteps=trajectory.timesteps)
 
     def _save(self, folder: str, name: str, arrays: dict[str, np.ndarray], **others: Any) -> None:
         with write_atomically(self.folder / folder / f"{name}.npz") as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays, **others)
+            np.savez_compressed(file, **arrays, **others)  # type: ignore[arg-type]
 
     def _write(self) -> None:
         write_cases(self.rows, self.folder)
@@ -117,5 +121,16 @@ def _for_report(maps: dict[str, np.ndarray], region: np.ndarray | None) -> dict[
     return {**maps, "label": label, "region": inside}
 
 
+def _picture(item: dict[str, Any], output: dict[str, torch.Tensor]) -> np.ndarray:
+    """(H, W, 3) uint8: the first three channels of *picture*, or of the network's input stretched to 0 ... 255."""
+    if "picture" in item:
+        image = _array(item["picture"])
+    else:
+        image = _array(output[Keys.IMAGE])
+        image = 255 * (image - image.min()) / max(float(np.ptp(image)), 1e-6)
+    channels = image[:3] if len(image) >= 3 else image[[0, 0, 0]]
+    return channels.transpose(1, 2, 0).round().clip(0, 255).astype(np.uint8)
+
+
 def _array(tensor: torch.Tensor) -> np.ndarray:
-    return torch.as_tensor(tensor).detach().cpu().numpy()
+    return torch.as_tensor(tensor).detach().cpu().float().numpy()

@@ -9,6 +9,8 @@ import torch
 from ignite.engine import Engine, Events
 from monai.utils.enums import CommonKeys as Keys
 
+from hidiff_monai.handlers.output import output_items, output_losses
+
 NOISE_MARGIN = 1.25
 
 
@@ -38,16 +40,17 @@ class HealthCheck:
         self._counts = torch.zeros(4, dtype=torch.float64)
 
     def _watch(self, engine: Engine) -> None:
-        for key, value in engine.state.output.items():
-            if key.startswith("loss") and not math.isfinite(float(value)):
+        for key, value in output_losses(engine.state.output).items():
+            if not math.isfinite(value):
                 raise ValueError(
-                    f"{key} is {float(value)} in epoch {engine.state.epoch}, iteration {engine.state.iteration}; "
+                    f"{key} is {value} in epoch {engine.state.epoch}, iteration {engine.state.iteration}; "
                     "expected a finite number: lower the learning rate, set max_grad_norm, or turn amp off, then "
                     "resume from the last epoch"
                 )
-        mask, label = engine.state.output[Keys.PRED] > 0.5, engine.state.output[Keys.LABEL] > 0.5
-        counts = [mask.sum(), label.sum(), (mask & label).sum(), torch.tensor(mask.numel())]
-        self._counts += torch.stack([count.cpu().double() for count in counts])
+        for item in output_items(engine.state.output):
+            mask, label = item[Keys.PRED] > 0.5, item[Keys.LABEL] > 0.5
+            counts = [mask.sum(), label.sum(), (mask & label).sum(), torch.tensor(mask.numel())]
+            self._counts += torch.stack([count.cpu().double() for count in counts])
 
     def _judge(self, engine: Engine) -> None:
         fault = describe_collapse(*self._counts.tolist())

@@ -10,6 +10,7 @@ from ignite.engine import Engine, Events
 
 from hidiff_monai.engines import AlternateCollaborativeTrainer
 from hidiff_monai.handlers.alternate_collaborative import AlternateCollaborativeHandler
+from hidiff_monai.handlers.output import output_losses
 from hidiff_monai.io import write_atomically
 
 COLUMNS = (
@@ -41,22 +42,26 @@ class HistoryWriter:
         self.evaluator = evaluator
         self._losses: dict[str, list[float]] = defaultdict(list)
         self._metrics: dict[str, float] = {}
+        self._rates: dict[str, float] = {}
 
     def attach(self, engine: AlternateCollaborativeTrainer) -> None:
         """Registers the handler; attach it after the validation."""
         self.evaluator.add_event_handler(Events.COMPLETED, self._remember_metrics)
-        engine.add_event_handler(Events.EPOCH_STARTED, self._forget)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._remember_losses)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
 
-    def _forget(self) -> None:
+    def _begin(self, engine: AlternateCollaborativeTrainer) -> None:
         self._losses.clear()
         self._metrics = {}
+        self._rates = {
+            "lr_segmentor": engine.segmentor_optimizer.param_groups[0]["lr"],
+            "lr_refiner": engine.optimizer.param_groups[0]["lr"],
+        }
 
     def _remember_losses(self, engine: Engine) -> None:
-        for key in ("loss_segmentor", "loss_refiner"):
-            if key in engine.state.output:
-                self._losses[key].append(float(engine.state.output[key]))
+        for key, value in output_losses(engine.state.output).items():
+            self._losses[key].append(value)
 
     def _remember_metrics(self, evaluator: Engine) -> None:
         self._metrics = {key: float(value) for key, value in evaluator.state.metrics.items() if key in COLUMNS}
@@ -65,8 +70,7 @@ class HistoryWriter:
         row: dict[str, object] = {
             "epoch": engine.state.epoch,
             "phase": self.schedule.phase(engine.state.epoch),
-            "lr_segmentor": engine.segmentor_optimizer.param_groups[0]["lr"],
-            "lr_refiner": engine.optimizer.param_groups[0]["lr"],
+            **self._rates,
             **{key: sum(values) / len(values) for key, values in self._losses.items()},
             **self._metrics,
         }

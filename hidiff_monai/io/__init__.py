@@ -1,6 +1,16 @@
 """Files in and out."""
 
-from hidiff_monai.io.checkpoint import load_weights, read_checkpoint, save_checkpoint
-from hidiff_monai.io.files import require_writable, write_atomically
+from hidiff_monai.io.checkpoint import check_architecture, load_weights, read_checkpoint, save_checkpoint
+from hidiff_monai.io.files import list_images, require_writable, write_atomically
+from hidiff_monai.io.predictions import SavePrediction
 
-__all__ = ["load_weights", "read_checkpoint", "require_writable", "save_checkpoint", "write_atomically"]
+__all__ = [
+    "SavePrediction",
+    "check_architecture",
+    "list_images",
+    "load_weights",
+    "read_checkpoint",
+    "require_writable",
+    "save_checkpoint",
+    "write_atomically",
+]

@@ -18,27 +18,25 @@ def save_checkpoint(state: dict[str, Any], path: str | Path) -> None:
         torch.save(state, temporary)
 
 
-def read_checkpoint(path: str | Path, fallback: str | Path | None = None) -> dict[str, Any]:
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Reads a state with ``weights_only=True``, onto the CPU.
 
-    Args:
-        path: the file.
-        fallback: a file to propose where this one cannot be read.
-
     Raises:
-        ValueError: when the file is missing, truncated or no checkpoint; names ``fallback``.
+        ValueError: when the file is missing, truncated or no checkpoint.
     """
-    offer = f"; the last good one is {fallback}: pass it as resume_from" if fallback else ""
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path}: there is no such checkpoint{offer}")
+        raise ValueError(f"{path}: there is no such checkpoint")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise ValueError(
             f"{path}: is truncated or no checkpoint ({path.stat().st_size} bytes); expected a file that torch.save "
-            f"wrote{offer or ': train again, or copy it once more'}"
+            "wrote: train again, or copy it once more"
         ) from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: holds a {type(state).__name__}; expected a dictionary, as in model.pt")
+    return state
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
@@ -51,6 +49,21 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     state = read_checkpoint(path)
     if not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(f"{path}: holds {sorted(state)[:5]}; expected a flat state dict of tensors, as in model.pt")
+    check_architecture(network, state, str(path))
+    network.load_state_dict(state)
+
+
+def check_architecture(network: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
+    """Compares a flat state dict with a network, key by key and shape by shape.
+
+    Args:
+        network: the network that is to take up the state.
+        state: its weights by name.
+        source: where they come from, for the message.
+
+    Raises:
+        ValueError: names the first keys that are missing, too many or of another shape.
+    """
     expected = network.state_dict()
     differences = [f"{key} is missing" for key in expected if key not in state]
     differences += [f"{key} is not of this network" for key in state if key not in expected]
@@ -61,7 +74,6 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     ]
     if differences:
         raise ValueError(
-            f"{path}: belongs to another architecture: {'; '.join(differences[:5])} ({len(differences)} differences in "
-            "all): use the network_def it was trained with"
+            f"{source}: belongs to another architecture: {'; '.join(differences[:5])} ({len(differences)} differences "
+            "in all): use the network_def it was trained with"
         )
-    network.load_state_dict(state)

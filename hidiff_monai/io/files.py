@@ -8,6 +8,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+
+
+def list_images(path: str | Path) -> list[str]:
+    """The image files in a folder, sorted, or the one file itself.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    path = Path(path)
+    files = [path] if path.is_file() else sorted(path.glob("*"))
+    images = [str(file) for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise ValueError(f"{path}: no image found; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+    return images
+
 
 @contextmanager
 def write_atomically(path: str | Path) -> Iterator[Path]:

@@ -62,9 +62,7 @@ class ConvBlock(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
         self.activate = TimeActivation(out_channels, embedding_dim)
 
-    def forward(
-        self, x: torch.Tensor, embedding: torch.Tensor, extra: Optional[torch.Tensor] = None
-    ) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, embedding: torch.Tensor, extra: Optional[torch.Tensor] = None) -> torch.Tensor:
         """x (B, in_channels, H, W), extra (B, extra_channels, H, W) -> (B, out_channels, H/stride, W/stride)."""
         shortcut = F.avg_pool2d(x, 2) if self.stride == 2 else x
         if extra is not None:

@@ -5,6 +5,7 @@ from typing import List, Optional, Tuple
 import torch
 from torch import nn
 
+from hidiff_monai.networks.refiner import DiffusionRefiner
 from hidiff_monai.schedulers import BernoulliScheduler
 
 
@@ -28,7 +29,7 @@ class HiDiff(nn.Module):
     def __init__(
         self,
         segmentor: nn.Module,
-        refiner: nn.Module,
+        refiner: DiffusionRefiner,
         scheduler: BernoulliScheduler,
         exclusive: bool = False,
         num_inference_steps: Optional[int] = None,

@@ -50,7 +50,9 @@ class DiffusionRefiner(nn.Module):
         super().__init__()
         self.divisor = 2 ** (len(channels) - 1)
         _check_levels(feature_channels, feature_strides, channels, num_heads, self.divisor)
+        self.image_channels = image_channels
         self.num_targets = num_targets
+        self.feature_channels: List[int] = list(feature_channels)
         self.binarized = binarized
         self.prior_epsilon = 1e-4  # keeps logit f within 9.2, so that g can overrule a saturated prior
         level_of_stride = {2**level: level for level in range(len(channels))}
@@ -150,7 +152,7 @@ class DiffusionRefiner(nn.Module):
         for i, level in enumerate(self.up_levels):
             x = level(x, skips[last - 1 - i], embedding)
         residual = self.head(x)[:, :, : sample.shape[2], : sample.shape[3]]
-        return residual - signs * torch.logit(prior, eps=self.prior_epsilon)
+        return residual - signs * torch.logit(prior.float(), eps=self.prior_epsilon)
 
     def forward(
         self,

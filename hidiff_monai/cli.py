@@ -1,0 +1,82 @@
+"""The command ``hidiff``: verbs for what lives elsewhere in the package."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import Any
+
+import fire
+
+
+def check(datalist: str, dataset_dir: str, as_json: bool = False) -> None:
+    """Checks every image and label of a data set before training; exits with 1 where there is a problem.
+
+    Args:
+        datalist: the datalist file, for example data_lists/drive.json.
+        dataset_dir: the folder its paths are relative to.
+        as_json: prints a list of objects instead of a line per problem.
+    """
+    from hidiff_monai.data import check_dataset
+
+    problems = check_dataset(datalist, dataset_dir)
+    if as_json:
+        print(json.dumps([dataclasses.asdict(problem) for problem in problems], indent=2))
+    else:
+        for problem in problems:
+            print(problem)
+        print(f"{len(problems)} problem(s) found in {dataset_dir}")
+    if problems:
+        sys.exit(1)
+
+
+def demo(output: str = "demo_report", data: str | None = None, seed: int = 0) -> None:
+    """Trains, refines, evaluates and explains on phantoms, or on DRIVE; writes a report.
+
+    Args:
+        output: folder for everything that is written.
+        data: a DRIVE folder; phantoms are drawn where it is left out.
+        seed: seed of phantoms, training and sampling.
+    """
+    from hidiff_monai.demo import run_demo
+
+    print("report:", run_demo(output, data, seed))
+
+
+def complexity(width: int = 128, image_size: int = 256, num_steps: int = 10) -> None:
+    """Counts parameters, bytes and operations of the paper's refiner, binarized and real-valued.
+
+    Args:
+        width: channels at full resolution; the six levels have width * (1, 1, 2, 2, 4, 4).
+        image_size: edge of the square image in pixels.
+        num_steps: T.
+    """
+    from hidiff_monai.metrics import complexity as measure
+    from hidiff_monai.networks import DiffusionRefiner
+
+    channels = [width * factor for factor in (1, 1, 2, 2, 4, 4)]
+    for binarized in (True, False):
+        refiner = DiffusionRefiner(3, 1, (96, 192, 384, 768), channels=channels, binarized=binarized)
+        print("binarized" if binarized else "\nreal-valued")
+        print(measure(refiner, (image_size, image_size), num_steps).format())
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point: mistakes of the user end in one message and exit code 1, not in a traceback."""
+    try:
+        return fire.Fire({"check": check, "complexity": complexity, "demo": demo}, arguments, name="hidiff")
+    except (ValueError, OSError) as error:
+        print(f"error: {_root(error)}", file=sys.stderr)
+        sys.exit(1)
+    except RuntimeError as error:
+        if isinstance(_root(error), ValueError):  # MONAI wraps what a configuration raises
+            print(f"error: {_root(error)}", file=sys.stderr)
+            sys.exit(1)
+        raise
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

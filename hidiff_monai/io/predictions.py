@@ -1,0 +1,43 @@
+"""Predictions as image files on the grid of their source."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Transform
+from PIL import Image
+
+from hidiff_monai.io.files import require_writable, write_atomically
+
+
+class SavePrediction(Transform):
+    """Writes ``<name>_mask.png`` (0 background, 255 foreground) and ``<name>_entropy.png`` (0 to log 2 as 0 to 255).
+
+    Takes items with *image*, a MetaTensor that knows its file, and *pred*, a dictionary with *refined* and *entropy*,
+    (1, H, W) each; returns them unchanged.
+
+    Args:
+        output_dir: the folder to write to.
+        threshold: probability above which a pixel is foreground.
+    """
+
+    def __init__(self, output_dir: str | Path, threshold: float = 0.5) -> None:
+        self.output_dir = Path(output_dir)
+        self.threshold = threshold
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Writes the two files of one case."""
+        name = Path(item["image"].meta["filename_or_obj"]).stem
+        require_writable(self.output_dir)
+        self._write(f"{name}_mask.png", item["pred"]["refined"][0] > self.threshold)
+        self._write(f"{name}_entropy.png", item["pred"]["entropy"][0] / math.log(2))
+        return item
+
+    def _write(self, name: str, values: torch.Tensor) -> None:
+        pixels = (torch.as_tensor(values).float().cpu().numpy() * 255).round().astype(np.uint8)
+        with write_atomically(self.output_dir / name) as temporary:
+            Image.fromarray(pixels).save(temporary, format="PNG")

@@ -1,0 +1,146 @@
+"""Algorithm 1: each network trains while the other stands still, and f learns through g."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from monai.utils.enums import CommonKeys as Keys
+from torch import nn
+
+from hidiff_monai.engines import AlternateCollaborativeTrainer, UpdatePlan
+from hidiff_monai.handlers import AlternateCollaborativeHandler
+
+ONLY_SEGMENTOR = UpdatePlan(updates_refiner=False)
+
+
+def contents(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters, buffers (the non-persistent too) and stored gradients."""
+    tensors = dict(network.named_parameters()) | dict(network.named_buffers())
+    tensors |= {f"{name}.grad": value.grad for name, value in network.named_parameters() if value.grad is not None}
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name in before.keys() | after.keys() if not _equal(before.get(name), after.get(name))}
+
+
+def _equal(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
+    return a is not None and b is not None and torch.equal(a, b)
+
+
+def watch(trainer: AlternateCollaborativeTrainer, method: str, moving: nn.Module, still: nn.Module) -> list[set[str]]:
+    """Lets ``method`` report what changed in ``moving``, and fail when anything changed in ``still``."""
+    update, reports = getattr(trainer, method), []
+
+    def watched(*args: Any) -> Any:
+        before_moving, before_still = contents(moving), contents(still)
+        result = update(*args)
+        assert changed(before_still, contents(still)) == set()
+        reports.append(changed(before_moving, contents(moving)))
+        return result
+
+    setattr(trainer, method, watched)
+    return reports
+
+
+def test_frozen_network_is_bit_identical_over_ten_alternations(
+    make_network: Callable, make_trainer: Callable, make_batches: Callable
+) -> None:
+    network = make_network()
+    trainer = make_trainer(network, make_batches(10))
+    refiner_reports = watch(trainer, "_update_refiner", network.refiner, network.segmentor)
+    segmentor_reports = watch(trainer, "_update_segmentor", network.segmentor, network.refiner)
+    trainer.run()
+    for reports, moving in ((refiner_reports, network.refiner), (segmentor_reports, network.segmentor)):
+        assert len(reports) == 10
+        counters = {name for name, _ in moving.named_buffers() if name.endswith("num_batches_tracked")}
+        weights = {name for name, _ in moving.named_parameters() if name.endswith("weight")}
+        assert all(counters | weights <= report for report in reports)
+        assert all(int(moving.get_buffer(name)) == 10 for name in counters)
+
+
+def test_pretraining_leaves_the_refiner_untouched(
+    make_network: Callable, make_trainer: Callable, make_batches: Callable
+) -> None:
+    network = make_network()
+    before_refiner, before_segmentor = contents(network.refiner), contents(network.segmentor)
+    trainer = make_trainer(network, make_batches(3), train_handlers=[AlternateCollaborativeHandler(1)])
+    trainer.run()
+    assert changed(before_refiner, contents(network.refiner)) == set()
+    assert len(changed(before_segmentor, contents(network.segmentor))) > 0
+    output = trainer.state.output
+    assert set(output) == {"image", "label", "pred", "loss", "loss_segmentor"}
+    assert torch.equal(output[Keys.LOSS], output["loss_segmentor"])
+
+
+def segmentor_gradients(trainer: AlternateCollaborativeTrainer, plan: UpdatePlan) -> list[torch.Tensor]:
+    """f's gradients of one mini-batch, with the same draws for every plan."""
+    trainer.plan = plan
+    torch.manual_seed(7)
+    trainer.run()
+    return [parameter.grad for parameter in trainer.network.segmentor.parameters()]
+
+
+def diffusion_gradients(trainer: AlternateCollaborativeTrainer, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """The gradient of L_Diff through a standing g, worked out without the trainer's update."""
+    network = deepcopy(trainer.network)
+    network.segmentor.train()
+    network.refiner.eval()
+    torch.manual_seed(7)
+    _, prior, features = network.predict_prior(batch["image"])
+    noisy = trainer._draw(batch["label"], prior.detach())
+    logits = network.refiner(batch["image"], noisy.sample, prior, features, noisy.timesteps)
+    loss = trainer.loss_function(logits, noisy.sample, batch["label"], prior, noisy.timesteps)
+    return list(torch.autograd.grad(loss, list(network.segmentor.parameters())))
+
+
+def test_segmentor_receives_the_diffusion_gradient_through_the_refiner(
+    make_network: Callable, make_trainer: Callable, make_batches: Callable
+) -> None:
+    batches = make_batches(1)
+    expected = diffusion_gradients(make_trainer(make_network(), batches), batches[0])
+    assert all(gradient.abs().sum() > 0 for gradient in expected[-2:])
+    alone = segmentor_gradients(make_trainer(make_network(), batches), UpdatePlan(updates_refiner=False, lambda_diff=0))
+    hybrid = segmentor_gradients(make_trainer(make_network(), batches), ONLY_SEGMENTOR)
+    doubled = segmentor_gradients(
+        make_trainer(make_network(), batches), UpdatePlan(updates_refiner=False, lambda_diff=2.0)
+    )
+    for f_alone, f_hybrid, f_doubled, diffusion in zip(alone, hybrid, doubled, expected, strict=True):
+        torch.testing.assert_close(f_hybrid - f_alone, diffusion, atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(f_doubled - f_alone, 2 * diffusion, atol=1e-6, rtol=1e-4)
+
+
+def test_with_l_disc_zeroed_the_refiner_alone_moves_the_segmentor(
+    make_network: Callable, make_trainer: Callable, make_batches: Callable
+) -> None:
+    batches = make_batches(1)
+    trainer = make_trainer(make_network(), batches, discriminative_loss=lambda logits, labels: 0 * logits.sum())
+    expected = diffusion_gradients(trainer, batches[0])
+    for gradient, diffusion in zip(segmentor_gradients(trainer, ONLY_SEGMENTOR), expected, strict=True):
+        torch.testing.assert_close(gradient, diffusion, atol=1e-7, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("power", "weights"), [(0.0, [1] * 10), (1.0, range(1, 11)), (-1.0, [1 / t for t in range(1, 11)])])
+def test_timesteps_follow_the_power(
+    power: float, weights: list[float], make_network: Callable, make_trainer: Callable, make_batches: Callable
+) -> None:
+    trainer = make_trainer(make_network(), make_batches(1), timestep_power=power)
+    labels = torch.zeros(50_000, 1, 1, 1)
+    frequencies = trainer._draw(labels, labels + 0.5).timesteps.bincount(minlength=10) / len(labels)
+    expected = torch.tensor(list(weights), dtype=torch.float64)
+    expected /= expected.sum()
+    standard_errors = (expected * (1 - expected) / len(labels)).sqrt()
+    assert ((frequencies - expected).abs() < 4 * standard_errors).all()
+
+
+def test_estimate_is_the_prediction_and_losses_add_up(
+    make_network: Callable, make_trainer: Callable, make_batches: Callable
+) -> None:
+    trainer = make_trainer(make_network(), make_batches(2))
+    trainer.run()
+    output = trainer.state.output
+    assert output[Keys.PRED].shape == output[Keys.LABEL].shape
+    assert 0 <= output[Keys.PRED].min() and output[Keys.PRED].max() <= 1
+    assert output[Keys.LOSS].item() == pytest.approx(output["loss_refiner"].item() + output["loss_segmentor"].item())
