@@ -23,7 +23,7 @@ from hidiff_monai.report.manifest import collect_versions, write_manifest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PHANTOM_SIZE = (160, 160)
-NUM_PHANTOMS = {"num_training": 24, "num_validation": 4, "num_test": 12}
+NUM_TRAINING, NUM_VALIDATION, NUM_TEST = 24, 4, 12
 PHOTOGRAPH_CAPTION = (
     "A fundus photograph that comes with scikit-image (skimage.data.retina), from another camera than the training "
     "images and without a reference mask: judge by eye."
@@ -50,7 +50,9 @@ def run_demo(output: str | Path = "demo_report", data: str | Path | None = None,
     output = require_writable(output).resolve()
     bundle = _find_bundle()
     if data is None:
-        datalist = write_phantoms(output / "phantoms", size=PHANTOM_SIZE, seed=seed, **NUM_PHANTOMS)
+        datalist = write_phantoms(
+            output / "phantoms", NUM_TRAINING, NUM_VALIDATION, NUM_TEST, size=PHANTOM_SIZE, seed=seed
+        )
         dataset_dir = datalist.parent
     else:
         datalist, dataset_dir = REPOSITORY / "data_lists" / "drive.json", Path(data).resolve()
@@ -114,9 +116,8 @@ def _segment_photograph(network: HiDiff, crop_size: list[int], path: Path, seed:
     )
     device = next(network.parameters()).device
     maps = inferer(torch.as_tensor(image)[None].to(device), network)
-    arrays = {name: value[0, 0].cpu().numpy() for name, value in maps.items()}  # type: ignore[union-attr]
+    arrays: dict[str, Any] = {name: value[0, 0].cpu().numpy() for name, value in maps.items()}  # type: ignore[union-attr]
+    arrays |= {"image": (picture * 255).round().astype(np.uint8), "threshold": 0.5, "caption": PHOTOGRAPH_CAPTION}
     with write_atomically(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(
-            file, image=(picture * 255).round().astype(np.uint8), threshold=0.5, caption=PHOTOGRAPH_CAPTION, **arrays
-        )
+        np.savez_compressed(file, **arrays)
     return path

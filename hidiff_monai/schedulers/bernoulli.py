@@ -87,7 +87,7 @@ class BernoulliScheduler(Scheduler):
                 f"num_inference_steps is {num_inference_steps!r}; expected an integer from 1 to "
                 f"{self.num_train_timesteps}, the T the refiner was trained with"
             )
-        self.num_inference_steps = num_inference_steps  # type: ignore[assignment]
+        self.num_inference_steps = num_inference_steps
         self.timesteps = self.inference_timesteps(num_inference_steps).to(device or self.alphas_cumprod.device)
 
     def inference_timesteps(self, num_inference_steps: int) -> torch.Tensor:
@@ -153,7 +153,7 @@ class BernoulliScheduler(Scheduler):
         is_clean = (prev_timesteps < 0).reshape([-1] + [1] * (sample.dim() - 1))
         return torch.where(is_clean, original_samples.to(ratio.dtype), ratio)
 
-    def add_noise(  # type: ignore[override]
+    def add_noise(
         self,
         original_samples: torch.Tensor,
         prior: torch.Tensor,
