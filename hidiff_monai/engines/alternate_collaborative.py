@@ -62,6 +62,7 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
             uniform, higher values train more on the noisy states, where the mask is decided.
         max_grad_norm: clips the gradient's norm, for each network; None leaves it.
         kwargs: further arguments of MONAI's ``SupervisedTrainer``, among them ``amp`` and ``accumulation_steps``.
+            While gradients accumulate, f learns through g as it was before the step that ends the window.
     """
 
     network: HiDiff

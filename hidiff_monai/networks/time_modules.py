@@ -38,7 +38,11 @@ class TimeEmbedding(nn.Module):
 
 
 class TimeBinarization(nn.Module):
-    """TB, HiDiff Eq. 15: u^b = +1 where u > alpha_i(t), else -1.
+    """TB, HiDiff Eq. 15: u^b = +1 where u > alpha_i(t), else -1, on inputs normalised channel by channel.
+
+    The shortcuts of many blocks add up; without the normalization most signs of the deep levels end up equal and most
+    inputs outside the straight-through window, so that whole channels carry nothing (ours, not the paper's). It has no
+    weights: at inference mean and deviation fold into the threshold, mu_i + sigma_i alpha_i(t).
 
     Args:
         channels: C.
@@ -47,11 +51,16 @@ class TimeBinarization(nn.Module):
 
     def __init__(self, channels: int, embedding_dim: int) -> None:
         super().__init__()
+        self.norm = nn.BatchNorm1d(channels, affine=False)
         self.threshold = _zero_linear(embedding_dim, channels)
 
     def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         """Binarizes maps (B, C, H, W) or tokens (B, N, C) with the (B, E) embedding's thresholds."""
-        return sign_ste(x - per_channel(self.threshold(embedding), x))
+        if x.dim() == 4:
+            normalised = self.norm(x.flatten(2)).reshape(x.shape)
+        else:
+            normalised = self.norm(x.transpose(1, 2)).transpose(1, 2)
+        return sign_ste(normalised - per_channel(self.threshold(embedding), x))
 
 
 class TimeActivation(nn.Module):

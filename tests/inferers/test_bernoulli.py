@@ -1,0 +1,153 @@
+"""Inference: outputs and seeds, trajectories, windows and slices, and uncertainty in closed form."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.inferers import SliceInferer, SlidingWindowInferer
+from torch import nn
+
+from hidiff_monai.inferers import OUTPUTS, BernoulliDiffusionInferer, case_uncertainty
+from hidiff_monai.networks import DiffusionRefiner, HiDiff
+from hidiff_monai.schedulers import BernoulliScheduler
+from hidiff_monai.segmentors import UNetSegmentor
+
+
+@pytest.fixture(scope="module")
+def network() -> HiDiff:
+    torch.manual_seed(0)
+    segmentor = UNetSegmentor(1, 1, (2, 2, 4, 4, 4, 4))
+    refiner = DiffusionRefiner(
+        1, 1, segmentor.feature_channels, channels=(4, 4, 4, 4, 4, 4), embedding_dim=8, num_heads=2
+    )
+    nn.init.normal_(refiner.head.weight)
+    nn.init.normal_(segmentor.head.weight)
+    return HiDiff(segmentor, refiner, BernoulliScheduler(10), num_inference_steps=3).eval()
+
+
+def inferer(**arguments: Any) -> BernoulliDiffusionInferer:
+    return BernoulliDiffusionInferer(**({"outputs": OUTPUTS} | arguments))
+
+
+def test_one_output_is_the_networks_own_answer(network: HiDiff) -> None:
+    image = torch.rand(2, 1, 40, 33)
+    with torch.no_grad():
+        expected = network(image)
+    refined = BernoulliDiffusionInferer()(MetaTensor(image), network)
+    assert torch.equal(refined, expected) and not refined.requires_grad
+
+
+def test_several_outputs_come_by_name(network: HiDiff) -> None:
+    results = inferer()(torch.rand(2, 1, 40, 33), network)
+    assert list(results) == list(OUTPUTS)
+    assert all(value.shape == (2, 1, 40, 33) for value in results.values())
+    assert all(((value >= 0) & (value <= 1)).all() for value in results.values())
+
+
+def test_one_hard_chain_has_the_uncertainty_of_its_probability(network: HiDiff) -> None:
+    results = inferer()(torch.rand(1, 1, 32, 32), network)
+    p = results["refined"].double()
+    torch.testing.assert_close(results["variance"].double(), p * (1 - p))
+    entropy = torch.distributions.Bernoulli(p).entropy()
+    torch.testing.assert_close(results["entropy"].double(), entropy, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_many_samples_give_mean_variance_and_entropy(network: HiDiff, sampler: str) -> None:
+    image = torch.rand(1, 1, 32, 32)
+    results = inferer(sampler=sampler, num_samples=5, num_inference_steps=2, seed=7)(image, network)
+    _, prior, features = network.predict_prior(image)
+    condition = network.refiner.encode_condition(image, prior, features)
+    samples = network.sample(prior, condition, sampler, 2, 5, torch.Generator().manual_seed(7)).detach()
+    mean = samples.mean(0)
+    torch.testing.assert_close(results["refined"], mean)
+    torch.testing.assert_close(results["variance"], ((samples - mean) ** 2).mean(0), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(results["prior"], prior.detach())
+    entropy = -(mean.xlogy(mean) + (1 - mean).xlogy(1 - mean))
+    torch.testing.assert_close(results["entropy"], entropy, rtol=1e-4, atol=1e-5)
+    assert results["entropy"].max() <= math.log(2) + 1e-6
+
+
+def test_hard_mask_stays_deterministic_when_samples_measure_the_uncertainty(network: HiDiff) -> None:
+    image = torch.rand(1, 1, 32, 32)
+    single, many = inferer()(image, network), inferer(num_samples=4, seed=0)(image, network)
+    assert torch.equal(single["refined"], many["refined"])
+    drawn = inferer(num_samples=4, seed=0, sampler="ddim")(image, network)
+    assert torch.equal(many["variance"], drawn["variance"]) and torch.equal(many["entropy"], drawn["entropy"])
+
+
+def test_seed_repeats_the_draws_and_leaves_the_global_generator_alone(network: HiDiff) -> None:
+    image, state = torch.rand(1, 1, 32, 32), torch.get_rng_state()
+    first, again, other = (BernoulliDiffusionInferer(sampler="ddim", seed=seed)(image, network) for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("sampler", ["hard", "ddim", "ddpm"])
+def test_trajectory_is_consistent(network: HiDiff, sampler: str) -> None:
+    image = torch.rand(2, 1, 32, 48)
+    one = BernoulliDiffusionInferer(sampler=sampler, num_inference_steps=4, seed=3)
+    refined, trajectory = one.sample(image, network)
+    assert torch.equal(refined, one(image, network))
+    assert trajectory.timesteps == sorted(set(trajectory.timesteps), reverse=True) and trajectory.timesteps[0] == 9
+    assert trajectory.states.shape == trajectory.estimates.shape == (4, 2, 1, 32, 48)
+    assert set(trajectory.states.unique().tolist()) == {0.0, 1.0}
+    assert ((trajectory.estimates >= 0) & (trajectory.estimates <= 1)).all()
+    assert torch.equal(trajectory.estimates[-1], refined)
+    if sampler == "hard":
+        assert torch.equal(trajectory.states[1:], (trajectory.estimates[:-1] > 0.5).float())
+
+
+def test_a_window_that_covers_the_image_changes_nothing(network: HiDiff) -> None:
+    image = torch.rand(1, 1, 64, 64)
+    whole = inferer()(image, network)
+    windowed = inferer(window=SlidingWindowInferer((64, 64)))(MetaTensor(image), network)
+    for name in OUTPUTS:
+        torch.testing.assert_close(torch.as_tensor(windowed[name]), whole[name])
+
+
+def test_windows_without_overlap_are_refined_one_by_one(network: HiDiff) -> None:
+    image = torch.rand(1, 1, 64, 32)
+    windowed = inferer(window=SlidingWindowInferer((32, 32), overlap=0.0))(image, network)
+    top, bottom = inferer()(image[:, :, :32], network), inferer()(image[:, :, 32:], network)
+    for name in OUTPUTS:
+        torch.testing.assert_close(windowed[name], torch.cat([top[name], bottom[name]], dim=2), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_a_volume_equals_its_slices(network: HiDiff, axis: int) -> None:
+    volume = torch.rand(1, 1, 32, 32, 32)[:, :, :, :, :3].movedim(4, axis + 2)
+    window = SliceInferer(spatial_dim=axis, roi_size=(32, 32), sw_batch_size=2)
+    results = inferer(window=window)(volume, network)
+    for name in OUTPUTS:
+        assert results[name].shape == volume.shape
+    for i in range(3):
+        expected = inferer()(volume.select(axis + 2, i), network)
+        for name in OUTPUTS:
+            found = results[name].select(axis + 2, i)
+            torch.testing.assert_close(found, expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_case_uncertainty_by_hand() -> None:
+    entropy = torch.tensor([[0.1, 0.2], [0.3, 0.6]])
+    refined = torch.tensor([[0.9, 0.2], [0.7, 0.5]])
+    assert case_uncertainty(entropy, refined) == pytest.approx(1.2 / 2)
+    assert case_uncertainty(entropy, refined, torch.tensor([[1, 1], [0, 0]])) == pytest.approx(0.3)
+    assert case_uncertainty(entropy, torch.zeros(2, 2)) == pytest.approx(1.2)  # no foreground: per 1 pixel
+    margin = torch.nn.functional.pad
+    assert case_uncertainty(margin(entropy, (5, 5)), margin(refined, (5, 5))) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"outputs": ("refined", "mean")}, r"outputs holds \['mean'\]; expected some of"),
+        ({"outputs": ()}, "outputs holds nothing"),
+        ({"sampler": "soft"}, "sampler is 'soft'; expected one of"),
+    ],
+)
+def test_wrong_arguments_are_explained(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        BernoulliDiffusionInferer(**arguments)
