@@ -14,7 +14,7 @@ from hidiff_monai.data import write_phantoms
 
 @pytest.fixture
 def phantoms(tmp_path: Path) -> Path:
-    return write_phantoms(tmp_path / "set", 1, 1, 1, size=(48, 48), seed=0, progress=False)
+    return write_phantoms(tmp_path / "set", 1, 1, 1, size=(64, 64), seed=0, progress=False)
 
 
 def test_check_of_a_good_folder_says_so(phantoms: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -154,6 +154,11 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         self._descend("loss_segmentor", loss, self.segmentor_optimizer, network.segmentor)
 
     def _draw(self, labels: torch.Tensor, prior: torch.Tensor) -> _NoisyMasks:
+        if not prior.isfinite().all():
+            raise ValueError(
+                f"the segmentor's mask is NaN in epoch {self.state.epoch}, iteration {self.state.iteration}: check the "
+                "images for NaN (hidiff check), lower the learning rate, set max_grad_norm, or turn amp off"
+            )
         timesteps = torch.multinomial(self.timestep_weights, len(labels), replacement=True).to(labels.device)
         return _NoisyMasks(timesteps, self.network.scheduler.add_noise(labels, prior, timesteps))
 

@@ -17,6 +17,8 @@ class UNetSegmentor(nn.Module):
         in_channels: channels of the image.
         num_targets: K, channels of the logits.
         channels: channels of the levels, finest first; six levels give features at strides 4, 8, 16 and 32.
+        finest_feature_stride: stride of the finest feature handed on, a power of 2; 4 as in the paper. At 1 the refiner
+            sees the very features the logits are read from, and learns from far fewer mini-batches.
         norm: MONAI's name of the normalization.
         dropout: dropout rate inside the blocks.
 
@@ -30,6 +32,7 @@ class UNetSegmentor(nn.Module):
         in_channels: int,
         num_targets: int,
         channels: Sequence[int] = (32, 32, 64, 128, 256, 512),
+        finest_feature_stride: int = 4,
         norm: str = "batch",
         dropout: float = 0.0,
     ) -> None:
@@ -38,8 +41,12 @@ class UNetSegmentor(nn.Module):
             raise ValueError(f"channels is {list(channels)}; expected at least three levels, to have features at 1/4")
         act = ("LeakyReLU", {"negative_slope": 0.1, "inplace": True})
         self.divisor = 2 ** (len(channels) - 1)
-        self.feature_channels: List[int] = list(channels[2:])
-        self.feature_strides: List[int] = [2**level for level in range(2, len(channels))]
+        strides = [2**level for level in range(len(channels))]
+        if finest_feature_stride not in strides:
+            raise ValueError(f"finest_feature_stride is {finest_feature_stride}; expected one of {strides}")
+        self.finest_level = strides.index(finest_feature_stride)
+        self.feature_channels: List[int] = list(channels[self.finest_level :])
+        self.feature_strides: List[int] = strides[self.finest_level :]
         self.stem = TwoConv(2, in_channels, channels[0], act, norm, bias=True, dropout=dropout)
         self.down = nn.ModuleList(
             Down(2, above, below, act, norm, bias=True, dropout=dropout) for above, below in zip(channels, channels[1:])
@@ -61,7 +68,7 @@ class UNetSegmentor(nn.Module):
         last = len(self.up) - 1
         for i, up in enumerate(self.up):
             x = up(x, skips[last - i])
-            if last - i >= 2:
+            if last - i >= self.finest_level:
                 features.append(x)
         logits = self.head(x)[:, :, : image.shape[2], : image.shape[3]]
         features.reverse()

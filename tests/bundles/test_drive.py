@@ -68,11 +68,11 @@ def settings(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 @pytest.fixture(scope="session")
 def trained(settings: dict[str, object]) -> Path:
     """Runs `training`; returns the output folder. Nothing may appear in the repository."""
-    before = subprocess.check_output(["git", "status", "--short", "--ignored"], cwd=REPOSITORY, text=True)
+    watched = (REPOSITORY, REPOSITORY / "bundles", REPOSITORY / "bundles" / "drive")
+    before = [sorted(folder.iterdir()) for folder in watched]
     done = bundle("run", "training", "--config_file", str(CONFIGS / "train.json"), *options(**settings))
     assert done.returncode == 0, done.stderr[-3000:]
-    after = subprocess.check_output(["git", "status", "--short", "--ignored"], cwd=REPOSITORY, text=True)
-    assert [line for line in after.splitlines() if line not in before and "__pycache__" not in line] == []
+    assert [sorted(folder.iterdir()) for folder in watched] == before
     return Path(str(settings["output_dir"]))
 
 
