@@ -66,17 +66,16 @@ def main(arguments: list[str] | None = None) -> Any:
     """Entry point: mistakes of the user end in one message and exit code 1, not in a traceback."""
     try:
         return fire.Fire({"check": check, "complexity": complexity, "demo": demo}, arguments, name="hidiff")
-    except (ValueError, OSError) as error:
-        print(f"error: {_root(error)}", file=sys.stderr)
+    except (ValueError, RuntimeError) as error:
+        message = _find_message(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
         sys.exit(1)
-    except RuntimeError as error:
-        if isinstance(_root(error), ValueError):  # MONAI wraps what a configuration raises
-            print(f"error: {_root(error)}", file=sys.stderr)
-            sys.exit(1)
-        raise
 
 
-def _root(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
+def _find_message(error: BaseException | None) -> BaseException | None:
+    """The first ValueError in a chain of causes: MONAI wraps what a configuration raises."""
+    while error is not None and not isinstance(error, ValueError):
         error = error.__cause__
     return error

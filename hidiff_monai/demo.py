@@ -19,7 +19,7 @@ from hidiff_monai.inferers import OUTPUTS, BernoulliDiffusionInferer
 from hidiff_monai.io import require_writable, write_atomically
 from hidiff_monai.networks import HiDiff
 from hidiff_monai.report import write_report
-from hidiff_monai.report.manifest import collect_versions, write_manifest
+from hidiff_monai.report.manifest import write_manifest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PHANTOM_SIZE = (160, 160)
@@ -48,10 +48,11 @@ def run_demo(output: str | Path = "demo_report", data: str | Path | None = None,
     """
     started = time.monotonic()
     output = require_writable(output).resolve()
+    run_dir = output / f"{'phantoms' if data is None else 'drive'}_seed{seed}"
     bundle = _find_bundle()
     if data is None:
         datalist = write_phantoms(
-            output / "phantoms", NUM_TRAINING, NUM_VALIDATION, NUM_TEST, size=PHANTOM_SIZE, seed=seed
+            run_dir / "images", NUM_TRAINING, NUM_VALIDATION, NUM_TEST, size=PHANTOM_SIZE, seed=seed
         )
         dataset_dir = datalist.parent
     else:
@@ -60,7 +61,8 @@ def run_demo(output: str | Path = "demo_report", data: str | Path | None = None,
         "bundle_root": str(bundle),
         "dataset_dir": str(dataset_dir),
         "datalist_file": str(datalist),
-        "output_dir": str(output),
+        "output_dir": str(run_dir),
+        "evaluation_dir": str(run_dir / "evaluation"),
         "seed": seed,
     }
     _run(bundle, ["train.json", "demo.json"], settings)
@@ -69,15 +71,19 @@ def run_demo(output: str | Path = "demo_report", data: str | Path | None = None,
         ["train.json", "demo.json", "evaluate.json"],
         {**settings, "run": ["$@validate#evaluator.run()"]},
     )
-    network, crop_size = workflow.parser.get_parsed_content("network"), workflow.parser.get_parsed_content("crop_size")
-    photograph = _segment_photograph(network.eval(), crop_size, output / "photograph.npz", seed)
-    facts = {"seed": seed, "data": "phantoms" if data is None else "DRIVE", "command": "hidiff demo"}
-    manifest = {**collect_versions(), **facts, "runtime_s": round(time.monotonic() - started, 1)}
-    write_manifest(output / "manifest.json", **facts, runtime_s=manifest["runtime_s"])
+    photograph = _segment_photograph(workflow, run_dir / "photograph.npz", seed)
+    manifest = write_manifest(
+        run_dir / "manifest.json",
+        seed=seed,
+        data="phantoms" if data is None else "DRIVE",
+        command="hidiff demo",
+        checkpoint=run_dir / "models" / "model.pt",
+        runtime_s=round(time.monotonic() - started, 1),
+    )
     return write_report(
         output,
-        output / "evaluation",
-        history=output / "history.csv",
+        run_dir / "evaluation",
+        history=run_dir / "history.csv",
         manifest=manifest,
         photograph=photograph,
         title="HiDiff demo: retinal vessels, " + ("phantoms" if data is None else "DRIVE"),
@@ -106,14 +112,16 @@ def _run(bundle: Path, files: list[str], settings: dict[str, Any]) -> ConfigWork
     return workflow
 
 
-def _segment_photograph(network: HiDiff, crop_size: list[int], path: Path, seed: int) -> Path:
-    """Applies the network to scikit-image's retina, brought to the scale of the training images."""
-    rows = 2 * crop_size[0]
+def _segment_photograph(workflow: ConfigWorkflow, path: Path, seed: int) -> Path:
+    """Applies the trained network to scikit-image's retina, brought to the height of the data set's images."""
+    parser = workflow.parser
+    network: HiDiff = parser.get_parsed_content("network").eval()
+    crop_size = parser.get_parsed_content("crop_size")
+    rows = parser.get_parsed_content("validate#dataset")[0]["image"].shape[1]
     picture = resize(skimage_data.retina(), (rows, rows), anti_aliasing=True)
     image = NormalizeIntensity(nonzero=True, channel_wise=True)(picture.transpose(2, 0, 1).astype(np.float32))
-    inferer = BernoulliDiffusionInferer(
-        num_samples=4, outputs=OUTPUTS, seed=seed, window=SlidingWindowInferer(crop_size, 4, 0.25, mode="gaussian")
-    )
+    window = SlidingWindowInferer(crop_size, sw_batch_size=4, overlap=0.25, mode="gaussian")
+    inferer = BernoulliDiffusionInferer(num_inference_steps=5, num_samples=4, outputs=OUTPUTS, seed=seed, window=window)
     device = next(network.parameters()).device
     maps = inferer(torch.as_tensor(image)[None].to(device), network)
     arrays: dict[str, Any] = {name: value[0, 0].cpu().numpy() for name, value in maps.items()}  # type: ignore[union-attr]

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .datalist import FILE_KEYS, absolute_paths, read_datalist, require_folder
-from .leakage import SECTIONS
+from .leakage import SECTIONS, check_leakage
 from .reading import UNREADABLE, Pixels, read_pixels
 
 MAX_LISTED = 20
@@ -49,9 +49,10 @@ def check_dataset(
         progress: shows a progress bar.
 
     Raises:
-        ValueError: if there is nothing to check: no such folder, section, or datalist.
+        ValueError: if there is nothing to check (no such folder, section or datalist), or a case is in two sections.
     """
     datalist = read_datalist(path)
+    check_leakage(datalist)
     root = require_folder(dataset_dir)
     chosen = sections if sections is not None else [name for name in SECTIONS if name in datalist]
     unknown = [name for name in chosen if name not in SECTIONS or name not in datalist]
@@ -77,6 +78,9 @@ def require_valid(path: str | Path, dataset_dir: str | Path, sections: list[str]
 
 def _check_case(case: dict[str, Any], datalist: dict[str, Any]) -> Iterator[Problem]:
     image: Pixels | None = None
+    if "label" not in case:
+        mend = "add its path, or take the case out of the datalist"
+        yield Problem(str(case["id"]), "label", case["image"], "no label is listed for it", "one label an image", mend)
     for key in FILE_KEYS:
         if key not in case:
             continue

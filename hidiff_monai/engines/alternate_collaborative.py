@@ -58,8 +58,8 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         refiner_optimizer: optimizer of ``network.refiner``.
         discriminative_loss: L_Disc.
         diffusion_loss: L_Diff.
-        timestep_power: t is drawn with probability proportional to (t + 1) ** timestep_power; 0, the paper, is
-            uniform, higher values train more on the noisy states, where the mask is decided.
+        final_timestep_share: share of the draws that take t = T - 1, where the mask is decided; the others, and with 0,
+            the paper, all of them, are uniform.
         max_grad_norm: clips the gradient's norm, for each network; None leaves it.
         kwargs: further arguments of MONAI's ``SupervisedTrainer``, among them ``amp`` and ``accumulation_steps``.
             While gradients accumulate, f learns through g as it was before the step that ends the window.
@@ -77,7 +77,7 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         refiner_optimizer: Optimizer,
         discriminative_loss: DiscriminativeLoss,
         diffusion_loss: BernoulliDiffusionLoss,
-        timestep_power: float = 0.0,
+        final_timestep_share: float = 0.0,
         max_grad_norm: float | None = None,
         **kwargs: Any,
     ) -> None:
@@ -93,8 +93,11 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         self.segmentor_optimizer = segmentor_optimizer
         self.discriminative_loss = discriminative_loss
         self.max_grad_norm = max_grad_norm
-        steps = torch.arange(1, network.scheduler.num_train_timesteps + 1, dtype=torch.float32)
-        self.timestep_weights = steps**timestep_power
+        if not 0 <= final_timestep_share <= 1:
+            raise ValueError(f"final_timestep_share is {final_timestep_share}; expected a share from 0 to 1")
+        num_timesteps = network.scheduler.num_train_timesteps
+        self.timestep_weights = torch.full([num_timesteps], (1 - final_timestep_share) / num_timesteps)
+        self.timestep_weights[-1] += final_timestep_share
         self.plan = UpdatePlan()
 
     @property

@@ -12,7 +12,7 @@ from monai.transforms import Randomizable
 
 
 class EpochSeed:
-    """At the start of every epoch, seeds Python, NumPy, torch and the data's random transforms with seed + epoch.
+    """At the start of every epoch, seeds Python, NumPy, torch and the data's random transforms, from run seed and epoch.
 
     Attach it first: the loader shuffles after it.
 
@@ -31,7 +31,7 @@ class EpochSeed:
 
     def __call__(self, engine: Engine) -> None:
         """Seeds everything for the engine's current epoch."""
-        seed = self.seed + engine.state.epoch
+        seed = int(np.random.SeedSequence([self.seed, engine.state.epoch]).generate_state(1)[0])
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)

@@ -37,6 +37,10 @@ class HiDiff(nn.Module):
         sampler: str = "hard",
     ) -> None:
         super().__init__()
+        if exclusive and refiner.num_targets == 1:
+            raise ValueError("exclusive=True with one target: its softmax is always 1; expected exclusive=False")
+        if num_inference_steps is not None:
+            scheduler.set_timesteps(num_inference_steps)
         self.segmentor = segmentor
         self.refiner = refiner
         self.scheduler = scheduler
@@ -48,6 +52,8 @@ class HiDiff(nn.Module):
     def predict_prior(self, image: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor, List[torch.Tensor]]:
         """Image (B, C, H, W) -> logits, prior f(x) in [0, 1] (both (B, K, H, W)), and the segmentor's features."""
         logits, features = self.segmentor(image)
+        if logits.dtype == torch.float16 or logits.dtype == torch.bfloat16:
+            logits = logits.float()  # half precision saturates the prior
         prior = logits.softmax(dim=1) if self.exclusive else logits.sigmoid()
         return logits, prior, features
 

@@ -96,11 +96,11 @@ def test_evaluation_writes_tables_and_report(trained: Path, settings: dict[str, 
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "field of view" in done.stdout and "refined" in done.stdout
-    rows = json.loads((trained / "evaluation" / "cases.json").read_text())
+    rows = json.loads((trained / "evaluation_test" / "cases.json").read_text())
     assert {(row["method"], row["region"]) for row in rows} == {
         (method, region) for method in ("prior", "refined") for region in ("whole image", "field of view")
     }
-    assert (trained / "evaluation" / "index.html").stat().st_size > 10_000
+    assert (trained / "evaluation_test" / "index.html").stat().st_size > 10_000
 
 
 def test_inference_returns_masks_of_the_source_size(trained: Path, settings: dict[str, object], tmp_path: Path) -> None:

@@ -16,8 +16,12 @@ def perturbed(module: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("shape", [(2, 3, 5, 4), (2, 7, 3)], ids=["maps", "tokens"])
 def test_binarization_is_eq_15(shape: tuple[int, ...]) -> None:
-    module, embedding, x = perturbed(TimeBinarization(3, 6)), torch.randn(2, 6), torch.randn(shape)
+    module, embedding, x = perturbed(TimeBinarization(3, 6)).eval(), torch.randn(2, 6), torch.randn(shape)
+    module.norm.running_mean.normal_()
+    module.norm.running_var.uniform_(0.5, 2.0)
+    sigma = (module.norm.running_var + module.norm.eps).sqrt()
     alpha = embedding @ module.threshold.weight.T + module.threshold.bias  # (B, C)
+    alpha = module.norm.running_mean + sigma * alpha  # the normalization folded into the threshold
     alpha = alpha[:, :, None, None] if len(shape) == 4 else alpha[:, None, :]
     assert torch.equal(module(x, embedding), torch.where(x > alpha, 1.0, -1.0))
 
