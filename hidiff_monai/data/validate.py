@@ -63,7 +63,8 @@ def check_dataset(
         raise ValueError(f"{path}: {lacking} missing; expected both: add them as in data_lists/drive.json")
     cases = [absolute_paths(case, root) for name in chosen for case in datalist[name]]
     bar = tqdm(cases, desc="Checking data", unit="case", disable=not progress)
-    return [problem for case in bar for problem in _check_case(case, datalist)]
+    labelled = any("label" in case for case in cases)
+    return [problem for case in bar for problem in _check_case(case, datalist, labelled)]
 
 
 def require_valid(path: str | Path, dataset_dir: str | Path, sections: list[str] | None = None) -> None:
@@ -76,11 +77,12 @@ def require_valid(path: str | Path, dataset_dir: str | Path, sections: list[str]
         raise ValueError("\n".join([f"{dataset_dir}: {len(problems)} problem(s) found; expected none:", *lines]))
 
 
-def _check_case(case: dict[str, Any], datalist: dict[str, Any]) -> Iterator[Problem]:
+def _check_case(case: dict[str, Any], datalist: dict[str, Any], labelled: bool) -> Iterator[Problem]:
     image: Pixels | None = None
-    if "label" not in case:
+    if labelled and "label" not in case:
         mend = "add its path, or take the case out of the datalist"
-        yield Problem(str(case["id"]), "label", case["image"], "no label is listed for it", "one label an image", mend)
+        found = "no label is listed for it, though others have one"
+        yield Problem(str(case["id"]), "label", case["image"], found, "one label an image", mend)
     for key in FILE_KEYS:
         if key not in case:
             continue

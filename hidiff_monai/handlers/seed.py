@@ -12,7 +12,7 @@ from monai.transforms import Randomizable
 
 
 class EpochSeed:
-    """At the start of every epoch, seeds Python, NumPy, torch and the data's random transforms, from run seed and epoch.
+    """Seeds Python, NumPy, torch and the data's random transforms anew in every epoch.
 
     Attach it first: the loader shuffles after it.
 

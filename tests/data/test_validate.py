@@ -175,3 +175,19 @@ def test_only_the_named_sections_are_checked(copy):
     assert check_dataset(copy / "datalist.json", copy, ["validation"], progress=False) == []
     with pytest.raises(ValueError, match=r"no sections \['valid'\]"):
         check_dataset(copy / "datalist.json", copy, ["valid"])
+
+
+def test_a_case_without_label_among_others_is_a_problem(copy):
+    datalist = json.loads((copy / "datalist.json").read_text())
+    del datalist["training"][0]["label"]
+    _edit(copy, training=datalist["training"])
+    problem = _only_problem(copy)
+    assert (problem.key, problem.case_id) == ("label", datalist["training"][0]["id"])
+    assert "no label" in problem.found
+
+
+def test_a_case_in_two_sections_stops_the_check(copy):
+    datalist = json.loads((copy / "datalist.json").read_text())
+    _edit(copy, validation=[datalist["training"][0]])
+    with pytest.raises(ValueError, match="training"):
+        check_dataset(copy / "datalist.json", copy, progress=False)
