@@ -52,7 +52,7 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
     Args:
         device: where to train.
         max_epochs: epochs in all, pre-training included.
-        train_data_loader: batches with *image* (B, C, H, W) in [0, 1] and *label* (B, K, H, W) in {0, 1}.
+        train_data_loader: batches with *image* (B, C, H, W) and *label* (B, K, H, W) in {0, 1}.
         network: the joint module.
         segmentor_optimizer: optimizer of ``network.segmentor``.
         refiner_optimizer: optimizer of ``network.refiner``.

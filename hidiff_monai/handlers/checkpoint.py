@@ -64,11 +64,18 @@ class ResumableTraining:
         interval: epochs between two states.
         resume_from: the file to take up; None means the newest in ``folder``, or a fresh start where there is none.
             States of later epochs in ``folder`` go when the next one is saved.
+        settings: what must be the same when a run is taken up, by name: seed, data, and the like.
     """
 
     def __init__(
-        self, folder: str | Path, objects: dict[str, Any], interval: int = 1, resume_from: str | Path | None = None
+        self,
+        folder: str | Path,
+        objects: dict[str, Any],
+        interval: int = 1,
+        resume_from: str | Path | None = None,
+        settings: dict[str, Any] | None = None,
     ) -> None:
+        self.settings = settings or {}
         self.folder = Path(folder)
         self.objects = objects
         self.interval = interval
@@ -92,6 +99,8 @@ class ResumableTraining:
             return  # terminated in the middle of an epoch
         state = {name: item.state_dict() for name, item in self.objects.items()}
         state["trainer"] = {"epoch": epoch, "epoch_length": epoch_length}
+        if self.settings:
+            state["settings"] = self.settings
         if engine.scaler is not None:
             state["scaler"] = engine.scaler.state_dict()
         save_checkpoint(state, self.folder / f"resume_{epoch}.pt")
@@ -128,6 +137,12 @@ class ResumableTraining:
                 f"{path} comes from a run with {epoch_length} mini-batches an epoch, this one has "
                 f"{engine.state.epoch_length}: use the same data and batch size, or another output_dir"
             )
+        for name, value in state.get("settings", {}).items():
+            if name in self.settings and self.settings[name] != value:
+                raise ValueError(
+                    f"{path} comes from a run with {name} {value!r}, this one has {self.settings[name]!r}: "
+                    "set it as it was, or use another output_dir"
+                )
         for name, item in self.objects.items():
             if isinstance(item, nn.Module):
                 check_architecture(item, state[name], f"{path} ({name})")

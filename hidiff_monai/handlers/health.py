@@ -45,7 +45,7 @@ class HealthCheck:
                 raise ValueError(
                     f"{key} is {value} in epoch {engine.state.epoch}, iteration {engine.state.iteration}; "
                     "expected a finite number: lower the learning rate, set max_grad_norm, or turn amp off, then "
-                    "resume from the last epoch"
+                    "train into another output_dir"
                 )
         for item in output_items(engine.state.output):
             mask, label = item[Keys.PRED] > 0.5, item[Keys.LABEL] > 0.5

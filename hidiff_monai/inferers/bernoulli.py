@@ -53,7 +53,7 @@ class BernoulliDiffusionInferer(DiffusionInferer):
     """Calls a ``HiDiff`` network on images of any size, whole, by sliding windows or slice by slice.
 
     Args:
-        scheduler: the network's scheduler; the network's own is used where None.
+        scheduler: kept for MONAI's ``DiffusionInferer``; the chains always run on the network's own.
         num_inference_steps: steps of the reverse chain; the network's own number when None.
         sampler: ``"hard"``, ``"ddim"`` or ``"ddpm"``; the network's own when None.
         num_samples: chains per image, run as one batch; the network's own number when None. With ``"hard"`` the mask

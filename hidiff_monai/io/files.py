@@ -20,6 +20,12 @@ def list_images(path: str | Path) -> list[str]:
     path = Path(path)
     files = [path] if path.is_file() else sorted(path.glob("*"))
     images = [str(file) for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    stems = [Path(image).stem for image in images]
+    shared = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if shared:
+        raise ValueError(
+            f"{path}: several images are named {shared[:5]}; expected one of a name: their masks would clash"
+        )
     if not images:
         raise ValueError(f"{path}: no image found; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
     return images
@@ -33,6 +39,8 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

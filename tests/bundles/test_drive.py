@@ -23,7 +23,7 @@ TINY = {
     "pretrain_epochs": 1,
     "max_epochs": 2,
     "val_interval": 2,
-    "crops_per_case": 1,
+    "repeats_per_epoch": 1,
     "segmentor#channels": [4, 4, 4, 4, 4, 4],
     "refiner#channels": [4, 4, 4, 4, 4, 4],
 }

@@ -142,3 +142,10 @@ def test_the_best_model_is_flat_and_is_replaced_only_by_a_better_one(tmp_path: P
     fresh.load_state_dict(torch.load(path, weights_only=True), strict=True)
     load_weights(fresh, path)
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in fresh.state_dict().items())
+
+
+def test_a_run_with_other_settings_is_not_taken_up(tmp_path: Path) -> None:
+    run(tmp_path, {}, 1, settings={"seed": 0})
+    with pytest.raises(ValueError, match="seed 0, this one has 1"):
+        run(tmp_path, {}, 2, settings={"seed": 1})
+    assert run(tmp_path, {}, 2, settings={"seed": 0}) == [2]

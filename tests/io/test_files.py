@@ -49,3 +49,10 @@ def test_list_images_sorts_and_takes_only_images(tmp_path: Path) -> None:
     assert list_images(tmp_path / "a.tif") == [str(tmp_path / "a.tif")]
     with pytest.raises(ValueError, match="notes.txt: no image found; expected files ending in .png"):
         list_images(tmp_path / "notes.txt")
+
+
+def test_list_images_refuses_names_whose_masks_would_clash(tmp_path: Path) -> None:
+    for name in ("a.png", "a.tif"):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=r"\['a'\]"):
+        list_images(tmp_path)
