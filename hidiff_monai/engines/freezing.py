@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from hidiff_monai.segmentors.tapping import evaluating
+
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
@@ -14,15 +16,12 @@ def frozen(network: nn.Module) -> Iterator[None]:
 
     BatchNorm uses its running statistics and dropout is off; gradients still flow through to the network's inputs.
     """
-    modes = [(module, module.training) for module in network.modules()]
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    network.eval()
     for parameter in trainable:
         parameter.requires_grad_(False)
     try:
-        yield
+        with evaluating(network):
+            yield
     finally:
         for parameter in trainable:
             parameter.requires_grad_(True)
-        for module, mode in modes:
-            module.training = mode
