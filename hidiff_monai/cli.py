@@ -18,7 +18,7 @@ def check(datalist: str, dataset_dir: str, as_json: bool = False) -> None:
         dataset_dir: the folder its paths are relative to.
         as_json: prints a list of objects instead of a line per problem.
     """
-    from hidiff_monai.data import check_dataset
+    from hidiff_monai.data import check_dataset, count_cases
 
     problems = check_dataset(datalist, dataset_dir)
     if as_json:
@@ -26,7 +26,7 @@ def check(datalist: str, dataset_dir: str, as_json: bool = False) -> None:
     else:
         for problem in problems:
             print(problem)
-        print(f"{len(problems)} problem(s) found in {dataset_dir}")
+        print(f"{len(problems)} problem(s) found in {count_cases(datalist)} cases of {dataset_dir}")
     if problems:
         sys.exit(1)
 
@@ -44,22 +44,27 @@ def demo(output: str = "demo_report", data: str | None = None, seed: int = 0) ->
     print("report:", run_demo(output, data, seed))
 
 
-def complexity(width: int = 128, image_size: int = 256, num_steps: int = 10) -> None:
+def complexity(width: int = 128, image_size: int = 256, num_steps: int = 10, as_json: bool = False) -> None:
     """Counts parameters, bytes and operations of the paper's refiner, binarized and real-valued.
 
     Args:
         width: channels at full resolution; the six levels have width * (1, 1, 2, 2, 4, 4).
         image_size: edge of the square image in pixels.
         num_steps: T.
+        as_json: prints one object with both counts instead of two tables.
     """
     from hidiff_monai.metrics import complexity as measure
     from hidiff_monai.networks import DiffusionRefiner
 
     channels = [width * factor for factor in (1, 1, 2, 2, 4, 4)]
-    for binarized in (True, False):
+    reports = {}
+    for name, binarized in (("binarized", True), ("real-valued", False)):
         refiner = DiffusionRefiner(3, 1, (96, 192, 384, 768), channels=channels, binarized=binarized)
-        print("binarized" if binarized else "\nreal-valued")
-        print(measure(refiner, (image_size, image_size), num_steps).format())
+        reports[name] = measure(refiner, (image_size, image_size), num_steps)
+    if as_json:
+        print(json.dumps({name: report.to_dict() for name, report in reports.items()}, indent=2))
+    else:
+        print("\n\n".join(f"{name}\n{report.format()}" for name, report in reports.items()))
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -19,7 +19,7 @@ def phantoms(tmp_path: Path) -> Path:
 
 def test_check_of_a_good_folder_says_so(phantoms: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["check", str(phantoms), str(phantoms.parent)])
-    assert "0 problem(s)" in capsys.readouterr().out
+    assert "0 problem(s) found in 3 cases of" in capsys.readouterr().out
 
 
 def test_check_names_every_problem_and_fails(phantoms: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,3 +46,9 @@ def test_complexity_shows_both_twins(capsys: pytest.CaptureFixture[str]) -> None
     main(["complexity", "--width", "4", "--image_size", "64"])
     shown = capsys.readouterr().out
     assert "binarized" in shown and "real-valued" in shown
+
+
+def test_complexity_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["complexity", "--width", "4", "--image_size", "64", "--as_json"])
+    counts = json.loads(capsys.readouterr().out)
+    assert counts["binarized"]["parameters"]["binary"] > 0 == counts["real-valued"]["parameters"]["binary"]

@@ -1,6 +1,6 @@
 """Data: datalists, the check before training, and phantoms to run everything without any data."""
 
-from .datalist import load_datalist
+from .datalist import count_cases, grey_levels, load_datalist
 from .leakage import check_leakage
 from .phantoms import write_phantoms
 from .reading import Pixels, read_pixels
@@ -11,6 +11,8 @@ __all__ = [
     "Problem",
     "check_dataset",
     "check_leakage",
+    "count_cases",
+    "grey_levels",
     "load_datalist",
     "read_pixels",
     "require_valid",

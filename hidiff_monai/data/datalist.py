@@ -46,6 +46,24 @@ def load_datalist(
     return cases
 
 
+def count_cases(path: str | Path) -> int:
+    """The number of cases in all sections of a datalist."""
+    datalist = read_datalist(path)
+    return sum(len(datalist.get(name, [])) for name in SECTIONS)
+
+
+def grey_levels(path: str | Path) -> tuple[list[float], list[float]]:
+    """The datalist's "label_values": grey values as they stand in the files, and the classes they mean.
+
+    Raises:
+        ValueError: if the datalist has none.
+    """
+    values = read_datalist(path).get("label_values")
+    if not values:
+        raise ValueError(f"{path}: 'label_values' missing; expected grey value to class: see data_lists/drive.json")
+    return [float(grey) for grey in values], [float(number) for number in values.values()]
+
+
 def read_datalist(path: str | Path) -> dict[str, Any]:
     """Parses a datalist and checks its form, not its files.
 

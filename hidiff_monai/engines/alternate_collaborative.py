@@ -43,8 +43,8 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
     """Per mini-batch: one step of g on L_Diff with f frozen, then one of f on L_Hybrid with g frozen.
 
     ``plan`` says which of the two take a step; ``AlternateCollaborativeHandler`` sets it from epoch to epoch. The
-    state's output holds MONAI's keys, ``loss_segmentor`` and ``loss_refiner`` (those that were trained), and as *pred*
-    the training estimate y0_hat, or in pre-training the prior.
+    state's output holds MONAI's keys, ``loss_segmentor`` and ``loss_refiner`` (those that were trained), *prior*, and
+    as *pred* the training estimate y0_hat, or in pre-training the prior.
 
     MONAI's ``IterationEvents`` are fired as by a ``SupervisedTrainer``: FORWARD, LOSS and BACKWARD_COMPLETED for each
     network that is trained, MODEL_COMPLETED once, so that decollation, postprocessing and metrics work.
@@ -58,8 +58,8 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         refiner_optimizer: optimizer of ``network.refiner``.
         discriminative_loss: L_Disc.
         diffusion_loss: L_Diff.
-        final_timestep_share: share of the draws that take t = T - 1, where the mask is decided; the others, and with 0,
-            the paper, all of them, are uniform.
+        timestep_power: t is drawn with weight (t + 1) ** timestep_power. 0, the paper, is uniform; above 0 the draws
+            gather at large t, where y_t tells little and the prior's errors must be corrected.
         max_grad_norm: clips the gradient's norm, for each network; None leaves it.
         kwargs: further arguments of MONAI's ``SupervisedTrainer``, among them ``amp`` and ``accumulation_steps``.
             While gradients accumulate, f learns through g as it was before the step that ends the window.
@@ -77,7 +77,7 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         refiner_optimizer: Optimizer,
         discriminative_loss: DiscriminativeLoss,
         diffusion_loss: BernoulliDiffusionLoss,
-        final_timestep_share: float = 0.0,
+        timestep_power: float = 0.0,
         max_grad_norm: float | None = None,
         **kwargs: Any,
     ) -> None:
@@ -93,11 +93,10 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         self.segmentor_optimizer = segmentor_optimizer
         self.discriminative_loss = discriminative_loss
         self.max_grad_norm = max_grad_norm
-        if not 0 <= final_timestep_share <= 1:
-            raise ValueError(f"final_timestep_share is {final_timestep_share}; expected a share from 0 to 1")
+        if timestep_power < 0:
+            raise ValueError(f"timestep_power is {timestep_power}; expected 0 (the paper) or more")
         num_timesteps = network.scheduler.num_train_timesteps
-        self.timestep_weights = torch.full([num_timesteps], (1 - final_timestep_share) / num_timesteps)
-        self.timestep_weights[-1] += final_timestep_share
+        self.timestep_weights = torch.linspace(1 / num_timesteps, 1, num_timesteps) ** timestep_power
         self.plan = UpdatePlan()
 
     @property
@@ -130,6 +129,7 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
             prior = prior.float()
             noisy = self._draw(labels, prior)
             noise_logits = network.refiner(images, noisy.sample, prior, features, noisy.timesteps)
+        output["prior"] = prior
         output[Keys.PRED] = (noisy.sample - noise_logits.detach().float().sigmoid()).abs()
         self.fire_event(IterationEvents.FORWARD_COMPLETED)
         loss = self.loss_function(noise_logits, noisy.sample, labels, prior, noisy.timesteps)
@@ -148,7 +148,8 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
                 noisy = noisy or self._draw(labels, prior)
                 with frozen(network.refiner):
                     noise_logits = network.refiner(images, noisy.sample, prior, features, noisy.timesteps)
-        output.setdefault(Keys.PRED, prior.detach())
+        output.setdefault("prior", prior.detach())
+        output.setdefault(Keys.PRED, output["prior"])
         self.fire_event(IterationEvents.FORWARD_COMPLETED)
         loss = self.discriminative_loss(logits, labels)
         if noisy is not None and self.plan.lambda_diff > 0:

@@ -12,13 +12,14 @@ from monai.utils.enums import CommonKeys as Keys
 from hidiff_monai.handlers.output import output_items, output_losses
 
 NOISE_MARGIN = 1.25
+MASKS = {"segmentor": "prior", "refiner": Keys.PRED}
 
 
 class HealthCheck:
     """Stops a training whose loss is not finite, or whose masks are empty, full or noise.
 
-    The loss is watched in every mini-batch; the masks (*pred* of the trainer's output, thresholded at 1/2) are counted
-    over every epoch and judged from ``patience`` epochs on.
+    The loss is watched in every mini-batch. The masks of the segmentor (*prior* of the trainer's output) and of the
+    refiner (*pred*), thresholded at 1/2, are counted over every epoch and judged from ``patience`` epochs on.
 
     Args:
         patience: consecutive epochs in which the masks may be collapsed before the training is stopped.
@@ -27,7 +28,7 @@ class HealthCheck:
     def __init__(self, patience: int = 3) -> None:
         self.patience = patience
         self._bad_epochs = 0
-        self._counts = torch.zeros(4, dtype=torch.float64)
+        self._counts: dict[str, torch.Tensor] = {}
         self.logger = logging.getLogger(__name__)
 
     def attach(self, engine: Engine) -> None:
@@ -37,7 +38,7 @@ class HealthCheck:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._judge)
 
     def _reset(self) -> None:
-        self._counts = torch.zeros(4, dtype=torch.float64)
+        self._counts = {name: torch.zeros(4, dtype=torch.float64) for name in MASKS}
 
     def _watch(self, engine: Engine) -> None:
         for key, value in output_losses(engine.state.output).items():
@@ -48,12 +49,14 @@ class HealthCheck:
                     "train into another output_dir"
                 )
         for item in output_items(engine.state.output):
-            mask, label = item[Keys.PRED] > 0.5, item[Keys.LABEL] > 0.5
-            counts = [mask.sum(), label.sum(), (mask & label).sum(), torch.tensor(mask.numel())]
-            self._counts += torch.stack([count.cpu().double() for count in counts])
+            label = item[Keys.LABEL] > 0.5
+            for name, key in MASKS.items():
+                mask = item[key] > 0.5
+                counts = [mask.sum(), label.sum(), (mask & label).sum(), torch.tensor(mask.numel())]
+                self._counts[name] += torch.stack([count.cpu().double() for count in counts])
 
     def _judge(self, engine: Engine) -> None:
-        fault = describe_collapse(*self._counts.tolist())
+        fault = self._fault()
         self._bad_epochs = self._bad_epochs + 1 if fault else 0
         if fault is None:
             return
@@ -64,6 +67,15 @@ class HealthCheck:
                 "rate"
             )
         self.logger.warning(f"{fault}, in epoch {engine.state.epoch}; the training stops if that goes on")
+
+    def _fault(self) -> str | None:
+        if all(counts[1] == 0 for counts in self._counts.values()):
+            return "no pixel of the labels is foreground"
+        for name, counts in self._counts.items():
+            fault = describe_collapse(*counts.tolist())
+            if fault is not None:
+                return f"the {name}'s {fault}"
+        return None
 
 
 def describe_collapse(predicted: float, labelled: float, common: float, total: float) -> str | None:
@@ -80,10 +92,10 @@ def describe_collapse(predicted: float, labelled: float, common: float, total: f
     if labelled == 0:
         return None
     if predicted == 0:
-        return f"the masks are empty (all 0), while {labelled / total:.1%} of the pixels are labelled"
+        return f"masks are empty (all 0), while {labelled / total:.1%} of the pixels are labelled"
     if predicted == total:
-        return f"the masks are full (all 1), while {labelled / total:.1%} of the pixels are labelled"
+        return f"masks are full (all 1), while {labelled / total:.1%} of the pixels are labelled"
     dice, chance = 2 * common / (predicted + labelled), 2 * predicted * labelled / total / (predicted + labelled)
     if labelled < total and dice < NOISE_MARGIN * chance and dice < 0.9:
-        return f"the masks are noise: Dice {dice:.3f}, where a random mask of their size has {chance:.3f}"
+        return f"masks are noise: Dice {dice:.3f}, where a random mask of their size has {chance:.3f}"
     return None

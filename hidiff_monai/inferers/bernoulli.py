@@ -97,7 +97,7 @@ class BernoulliDiffusionInferer(DiffusionInferer):
         self, inputs: torch.Tensor, network: HiDiff, *args: Any, **kwargs: Any
     ) -> torch.Tensor | dict[str, torch.Tensor]:
         """Images (B, C, H, W), or (B, C, H, W, D) under a ``SliceInferer`` -> the chosen outputs."""
-        generator = self._generator(inputs.device)
+        generator = self._generator(getattr(self.window, "sw_device", None) or inputs.device)
         if self.window is None:
             results = self._infer(inputs, network, generator)
         else:
@@ -137,7 +137,7 @@ class BernoulliDiffusionInferer(DiffusionInferer):
         results = {"refined": refined, "prior": prior, "variance": variance, "entropy": binary_entropy(mean)}
         return {name: results[name] for name in self.outputs}
 
-    def _generator(self, device: torch.device) -> torch.Generator | None:
+    def _generator(self, device: torch.device | str) -> torch.Generator | None:
         return None if self.seed is None else torch.Generator(device).manual_seed(self.seed)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,27 @@ from hidiff_monai.io.files import write_atomically
 
 
 def save_checkpoint(state: dict[str, Any], path: str | Path) -> None:
-    """Writes a state so that ``path`` holds the old or the new one, never half of it."""
+    """Writes a state so that ``path`` holds the old or the new one, never half of it.
+
+    Raises:
+        ValueError: when a tensor in it holds NaN or infinity; the old file stays.
+    """
+    broken = next(_non_finite_keys(state, ""), None)
+    if broken is not None:
+        raise ValueError(
+            f"{path}: not written, {broken} holds NaN or infinity; expected finite weights: take up the last good "
+            "state with a lower learning rate, set max_grad_norm, or turn amp off"
+        )
     with write_atomically(path) as temporary:
         torch.save(state, temporary)
+
+
+def _non_finite_keys(state: Any, prefix: str) -> Iterator[str]:
+    if isinstance(state, dict):
+        for key, value in state.items():
+            yield from _non_finite_keys(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(state, torch.Tensor) and not state.isfinite().all():
+        yield prefix
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def write_report(
 def headline(comparison: Comparison) -> str:
     """The result in a sentence that claims no more than its interval."""
     n, gain = len(comparison.cases), 100 * comparison.gain.mean()
-    images = "1 test image" if n == 1 else f"{n} test images"
+    images = "1 image" if n == 1 else f"{n} images"
     scores = f"{100 * comparison.refined.mean():.2f} % against {100 * comparison.prior.mean():.2f} % for the prior"
     if comparison.interval is None:
         return f"On {images} the refined mask scores Dice {scores}: a difference of {signed(gain)} points."

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.transforms import Compose
 from PIL import Image
 
 from hidiff_monai.data import write_phantoms
@@ -22,7 +23,7 @@ TINY = {
     "crop_size": [64, 64],
     "pretrain_epochs": 1,
     "max_epochs": 2,
-    "val_interval": 2,
+    "val_interval": 5,  # the last epoch is validated none the less
     "repeats_per_epoch": 1,
     "segmentor#channels": [4, 4, 4, 4, 4, 4],
     "refiner#channels": [4, 4, 4, 4, 4, 4],
@@ -80,10 +81,26 @@ def test_training_leaves_model_history_state_and_tensorboard(trained: Path) -> N
     weights = torch.load(trained / "models" / "model.pt", weights_only=True)
     assert all(isinstance(value, torch.Tensor) for value in weights.values())
     assert {key.split(".")[0] for key in weights} == {"segmentor", "refiner"}
-    history = (trained / "history.csv").read_text().splitlines()
-    assert [row.split(",")[1] for row in history[1:]] == ["pretrain", "alternate"]
+    history = [row.split(",") for row in (trained / "history.csv").read_text().splitlines()[1:]]
+    assert [row[1] for row in history] == ["pretrain", "alternate"]
+    assert [bool(row[-1]) for row in history] == [False, True]
     assert (trained / "resume" / "resume_2.pt").exists()
     assert list((trained / "tensorboard").glob("events.*"))
+
+
+def test_labels_are_read_by_the_grey_values_of_the_datalist(phantoms: Path, tmp_path: Path) -> None:
+    datalist = json.loads(phantoms.read_text())
+    case = datalist["training"][0]
+    label = np.asarray(Image.open(phantoms.parent / case["label"]).convert("L")) > 0
+    Image.fromarray(np.where(label, 7, 200).astype(np.uint8)).save(tmp_path / "label.png")
+    (tmp_path / "datalist.json").write_text(json.dumps({**datalist, "label_values": {"200": 0, "7": 1}}))
+    parser = ConfigParser()
+    parser.read_config(str(CONFIGS / "train.json"))
+    parser["datalist_file"] = str(tmp_path / "datalist.json")
+    files = {key: str(phantoms.parent / case[key]) for key in ("image", "region")}
+    item = Compose(parser.get_parsed_content("load_transforms"))({**files, "label": str(tmp_path / "label.png")})
+    assert np.array_equal(item["label"][0], label)
+    assert set(np.unique(item["region"])) == {0, 1}
 
 
 def test_evaluation_writes_tables_and_report(trained: Path, settings: dict[str, object]) -> None:

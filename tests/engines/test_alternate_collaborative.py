@@ -72,7 +72,7 @@ def test_pretraining_leaves_the_refiner_untouched(
     assert changed(before_refiner, contents(network.refiner)) == set()
     assert len(changed(before_segmentor, contents(network.segmentor))) > 0
     output = trainer.state.output
-    assert set(output) == {"image", "label", "pred", "loss", "loss_segmentor"}
+    assert set(output) == {"image", "label", "prior", "pred", "loss", "loss_segmentor"}
     assert torch.equal(output[Keys.LOSS], output["loss_segmentor"])
 
 
@@ -126,11 +126,14 @@ def test_with_l_disc_zeroed_the_refiner_alone_moves_the_segmentor(
         torch.testing.assert_close(gradient, diffusion, atol=1e-7, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("share", "weights"), [(0.0, [0.1] * 10), (0.5, [0.05] * 9 + [0.55]), (1.0, [0] * 9 + [1])])
-def test_timesteps_follow_the_share(
-    share: float, weights: list[float], make_network: Callable, make_trainer: Callable, make_batches: Callable
+@pytest.mark.parametrize(
+    ("power", "weights"),
+    [(0, [0.1] * 10), (1, [k / 55 for k in range(1, 11)]), (6, [k**6 / 1978405 for k in range(1, 11)])],
+)
+def test_timesteps_follow_the_power(
+    power: float, weights: list[float], make_network: Callable, make_trainer: Callable, make_batches: Callable
 ) -> None:
-    trainer = make_trainer(make_network(), make_batches(1), final_timestep_share=share)
+    trainer = make_trainer(make_network(), make_batches(1), timestep_power=power)
     labels = torch.zeros(50_000, 1, 1, 1)
     frequencies = trainer._draw(labels, labels + 0.5).timesteps.bincount(minlength=10) / len(labels)
     expected = torch.tensor(weights, dtype=torch.float64)

@@ -13,9 +13,17 @@ from hidiff_monai.handlers.health import describe_collapse
 LABEL = (torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(123)) > 0.8).float()
 
 
-def run(prediction: Callable[[], torch.Tensor], epochs: int, loss: float = 1.0, label: torch.Tensor = LABEL) -> None:
+def run(
+    prediction: Callable[[], torch.Tensor],
+    epochs: int,
+    loss: float = 1.0,
+    label: torch.Tensor = LABEL,
+    network: str = "refiner",
+) -> None:
     def step(engine: Engine, batch: int) -> dict[str, torch.Tensor]:
-        return {"pred": prediction(), "label": label, "loss_refiner": torch.tensor(loss)}
+        masks = {"prior": label, "pred": label}
+        masks["pred" if network == "refiner" else "prior"] = prediction()
+        return {**masks, "label": label, "loss_refiner": torch.tensor(loss)}
 
     engine = Engine(step)
     HealthCheck(patience=3).attach(engine)
@@ -29,24 +37,29 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize("network", ["segmentor", "refiner"])
 @pytest.mark.parametrize("kind", BAD)
 def test_a_collapsed_mask_is_warned_of_and_stops_the_training_with_patience(
-    kind: str, caplog: pytest.LogCaptureFixture
+    kind: str, network: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
         caplog.at_level(logging.WARNING, "hidiff_monai"),
-        pytest.raises(ValueError, match=f"the masks are {kind}") as e,
+        pytest.raises(ValueError, match=f"the {network}'s masks are {kind}") as e,
     ):
-        run(BAD[kind], epochs=5)
+        run(BAD[kind], epochs=5, network=network)
     assert "in 3 epochs up to epoch 3" in str(e.value) and "hidiff check" in str(e.value)
     warnings = [record.getMessage() for record in caplog.records if record.name.startswith("hidiff_monai")]
     assert len(warnings) == 2
-    assert all(f"the masks are {kind}" in text and "stops if that goes on" in text for text in warnings)
+    assert all(f"the {network}'s masks are {kind}" in text and "stops if that goes on" in text for text in warnings)
 
 
-def test_good_masks_and_images_without_foreground_pass(caplog: pytest.LogCaptureFixture) -> None:
+def test_labels_without_any_foreground_stop_the_training() -> None:
+    with pytest.raises(ValueError, match="no pixel of the labels is foreground, in 3 epochs up to epoch 3"):
+        run(BAD["empty"], epochs=5, label=torch.zeros_like(LABEL))
+
+
+def test_good_masks_pass(caplog: pytest.LogCaptureFixture) -> None:
     run(lambda: 0.4 * LABEL + 0.3, epochs=5)
-    run(BAD["empty"], epochs=5, label=torch.zeros_like(LABEL))
     assert caplog.records == [] or all(not record.name.startswith("hidiff_monai") for record in caplog.records)
 
 

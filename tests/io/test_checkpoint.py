@@ -35,6 +35,15 @@ def test_an_exception_while_writing_leaves_the_old_checkpoint(tmp_path: Path, ne
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_never_replace_good_ones(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "resume_3.pt"
+    save_checkpoint({"network": {"weight": torch.ones(2)}}, path)
+    with pytest.raises(ValueError, match="resume_3.pt: not written, network.weight holds NaN or infinity"):
+        save_checkpoint({"network": {"weight": torch.tensor([1.0, value])}}, path)
+    assert torch.equal(read_checkpoint(path)["network"]["weight"], torch.ones(2))
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
 def test_a_truncated_file_is_named_with_its_size(share: float, tmp_path: Path, network: nn.Module) -> None:
     path = tmp_path / "model.pt"

@@ -64,7 +64,7 @@ def test_headline_holds_the_means_of_the_rows(evaluation_dir, page):
     prior, refined = (
         100 * np.mean([row["dice"] for row in rows if row["method"] == method]) for method in ("prior", "refined")
     )
-    expected = f"On 4 test images the refined mask scores Dice {refined:.2f} % against {prior:.2f} % for the prior: "
+    expected = f"On 4 images the refined mask scores Dice {refined:.2f} % against {prior:.2f} % for the prior: "
     text = Page(page).text
     assert expected in text
     low, high = compare(read_rows(evaluation_dir)).interval
@@ -74,7 +74,7 @@ def test_headline_holds_the_means_of_the_rows(evaluation_dir, page):
 def test_headline_claims_no_more_than_the_interval():
     gain = headline(comparison_of(0.02, 0.04, interval=(0.02, 0.04)))
     assert gain == (
-        "On 2 test images the refined mask scores Dice 83.00 % against 80.00 % for the prior: "
+        "On 2 images the refined mask scores Dice 83.00 % against 80.00 % for the prior: "
         "a gain of 3.00 points (95 % paired bootstrap interval +2.00 to +4.00)."
     )
     loss = comparison_of(-0.02, -0.04, interval=(-0.04, -0.02))
@@ -84,7 +84,7 @@ def test_headline_claims_no_more_than_the_interval():
     assert "a difference of +1.00 points" in headline(unclear) and "gain of" not in headline(unclear)
     assert "do not show" in verdict(unclear)
     single = comparison_of(0.02, interval=None)
-    assert headline(single).startswith("On 1 test image ") and "interval" not in headline(single)
+    assert headline(single).startswith("On 1 image ") and "interval" not in headline(single)
     assert "nothing follows" in verdict(single)
     touching = replace(loss, interval=(-0.04, 0.0))
     assert "do not show" in verdict(touching) and "loss" not in headline(touching)
