@@ -1,6 +1,7 @@
 """Data: datalists, the check before training, and phantoms to run everything without any data."""
 
-from .datalist import count_cases, grey_levels, load_datalist
+from .datalist import count_cases, load_datalist, use_fold
+from .labels import grey_levels, label_transform
 from .leakage import check_leakage
 from .phantoms import write_phantoms
 from .reading import Pixels, read_pixels
@@ -13,8 +14,10 @@ __all__ = [
     "check_leakage",
     "count_cases",
     "grey_levels",
+    "label_transform",
     "load_datalist",
     "read_pixels",
     "require_valid",
+    "use_fold",
     "write_phantoms",
 ]
