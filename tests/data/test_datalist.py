@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hidiff_monai.data import check_leakage, load_datalist, write_phantoms
+from hidiff_monai.data import check_leakage, load_datalist, use_fold, write_phantoms
 
 DRIVE_JSON = Path(__file__).parents[2] / "data_lists" / "drive.json"
 
@@ -104,3 +104,40 @@ def test_leakage_by_content_of_a_renamed_copy(phantoms, tmp_path):
     message = "sections 'validation' and 'test' share 1 image content(s) (cases 06 = 02)"
     with pytest.raises(ValueError, match=re.escape(message)):
         check_leakage(datalist, tmp_path / "set")
+
+
+def _folded():
+    cases = [{"id": f"{patient}{k}", "patient": patient, "image": "x.png"} for patient in "abcde" for k in (1, 2)]
+    return {"training": cases[:4], "validation": cases[4:8], "test": cases[8:], "folds": {"0": ["a1", "a2"]}}
+
+
+def test_over_all_folds_each_case_is_tested_once_and_the_next_fold_validates():
+    datalist = _folded()
+    datalist["folds"] = {str(fold): [f"{patient}1", f"{patient}2"] for fold, patient in enumerate("abcd")}
+    splits = [use_fold(datalist, fold) for fold in range(4)]
+    ids = [
+        {name: [case["id"] for case in split[name]] for name in ("training", "validation", "test")} for split in splits
+    ]
+    assert [split["test"] for split in ids] == [["a1", "a2"], ["b1", "b2"], ["c1", "c2"], ["d1", "d2"]]
+    assert [split["validation"] for split in ids] == [["b1", "b2"], ["c1", "c2"], ["d1", "d2"], ["a1", "a2"]]
+    assert ids[0]["training"] == ["c1", "c2", "d1", "d2"]
+    assert datalist["training"][0]["id"] == "a1"  # as it was
+
+
+@pytest.mark.parametrize(
+    ("folds", "message"),
+    [
+        ({"0": ["a1"], "1": ["b1"]}, "at least three"),
+        ({"x": ["a1"], "1": ["b1"], "2": ["c1"]}, "fold 0 of folds"),
+        ({"0": ["a1"], "1": ["b1"], "2": ["z1"]}, r"\['z1'\], which no section holds"),
+        ({"0": ["a1"], "1": ["a2"], "2": ["c1"]}, r"patients \['a'\] are in several folds"),
+    ],
+)
+def test_folds_that_cannot_be_used_are_named(folds, message):
+    with pytest.raises(ValueError, match=message):
+        use_fold({**_folded(), "folds": folds}, 0)
+
+
+def test_drive_loads_by_fold(drive_dir):
+    tested = [case["id"] for fold in range(5) for case in load_datalist(DRIVE_JSON, drive_dir, "test", False, fold)]
+    assert sorted(tested) == [str(number) for number in range(21, 41)]
