@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import fire
@@ -29,6 +30,39 @@ def check(datalist: str, dataset_dir: str, as_json: bool = False) -> None:
         print(f"{len(problems)} problem(s) found in {count_cases(datalist)} cases of {dataset_dir}")
     if problems:
         sys.exit(1)
+
+
+def compare(
+    *evaluation_dirs: str,
+    smaller_than: int | None = None,
+    methods: tuple[str, str] = ("prior", "refined"),
+    format: str = "text",
+) -> None:
+    """Prints refined against prior: mean ± sd, difference with its interval, p value, three conventions of Dice.
+
+    Args:
+        evaluation_dirs: what the evaluate workflow wrote; several are taken as seeds of the same evaluation.
+        smaller_than: keeps only cases whose label has fewer pixels than this, and at least one.
+        methods: what is compared: before, after.
+        format: text, csv, json or latex.
+    """
+    from hidiff_monai import metrics
+    from hidiff_monai.report import read_rows
+
+    writers = {
+        "text": metrics.format_comparison,
+        "csv": metrics.comparison_csv,
+        "json": metrics.comparison_json,
+        "latex": metrics.latex_rows,
+    }
+    if not evaluation_dirs or format not in writers:
+        raise ValueError(
+            f"{len(evaluation_dirs)} folders, format {format!r}; expected a folder and one of {[*writers]}"
+        )
+    evaluations = [read_rows(Path(str(folder))) for folder in evaluation_dirs]
+    if smaller_than is not None:
+        evaluations = [metrics.select_small(rows, smaller_than) for rows in evaluations]
+    print(writers[format](metrics.compare_methods(evaluations, tuple(methods))))  # type: ignore[arg-type]
 
 
 def demo(output: str = "demo_report", data: str | None = None, seed: int = 0) -> None:
@@ -70,7 +104,9 @@ def complexity(width: int = 128, image_size: int = 256, num_steps: int = 10, as_
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point: mistakes of the user end in one message and exit code 1, not in a traceback."""
     try:
-        return fire.Fire({"check": check, "complexity": complexity, "demo": demo}, arguments, name="hidiff")
+        return fire.Fire(
+            {"check": check, "compare": compare, "complexity": complexity, "demo": demo}, arguments, name="hidiff"
+        )
     except (ValueError, RuntimeError) as error:
         message = _find_message(error)
         if message is None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from hidiff_monai.cli import main
 from hidiff_monai.data import write_phantoms
+from hidiff_monai.metrics import score_case, write_cases
 
 
 @pytest.fixture
@@ -31,6 +33,46 @@ def test_check_names_every_problem_and_fails(phantoms: Path, capsys: pytest.Capt
     problems = json.loads(capsys.readouterr().out)
     assert [Path(problem["file"]).name for problem in problems] == [Path(case["label"]).name]
     assert problems[0]["found"] and problems[0]["expected"] and problems[0]["mend"]
+
+
+def _write_evaluation(folder: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = []
+    for case in "abc":
+        label = rng.random((8, 8)) < 0.4
+        for method, share in (("prior", 0.3), ("refined", 0.1)):
+            row = {"case": case, "method": method, "region": "whole image", "target": "vessel"}
+            rows.append({**row, **score_case(label ^ (rng.random((8, 8)) < share), label)})
+    write_cases(rows, folder)
+
+
+def test_compare_prints_text_json_csv_and_latex(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [str(tmp_path / name) for name in ("seed0", "1")]
+    for seed, folder in enumerate(folders):
+        _write_evaluation(Path(folder), seed)
+    main(["compare", *folders])
+    assert "over 2 evaluations" in capsys.readouterr().out
+    main(["compare", folders[0], "--format", "json"])
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown[0]["score"], shown[0]["cases"], shown[0]["seeds"]) == ("dice", 3, 1)
+    main(["compare", folders[0], "--format", "csv", "--smaller_than", "60"])
+    assert capsys.readouterr().out.startswith("region,target,score,")
+    main(["compare", folders[0], "--format", "latex"])
+    assert "refined & " in capsys.readouterr().out
+
+
+def test_compare_names_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _write_evaluation(tmp_path, 0)
+    for arguments, message in (
+        ([str(tmp_path / "nowhere")], "cases.json is missing"),
+        ([str(tmp_path), "--format", "word"], "expected a folder and one of"),
+        ([], "0 folders"),
+        ([str(tmp_path), "--smaller_than", "1"], "raise the limit"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(["compare", *arguments])
+        assert end.value.code == 1
+        assert message in capsys.readouterr().err
 
 
 def test_a_mistake_is_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,13 +8,22 @@ from .calibration import (
     reliability_bins,
 )
 from .cases import score_case, summarise
+from .comparison import ComparedScore, compare_methods
+from .comparison_table import comparison_csv, comparison_json, format_comparison, latex_rows
 from .complexity import complexity
 from .complexity_report import ComplexityReport, Operations, Storage
+from .conventions import DICE_CONVENTIONS, dice_transunet, dice_undefined
 from .overlap import ConfusionCounts, accuracy, confusion_counts, dice, iou, recall
+from .small_objects import SMALL_ORGAN_PIXELS, SMALL_TUMOUR_PIXELS, score_small_slices, select_small
+from .statistics import paired_bootstrap, paired_wilcoxon
 from .surface import hd95
 from .table import format_table, read_cases, write_cases, write_summary
 
 __all__ = [
+    "DICE_CONVENTIONS",
+    "SMALL_ORGAN_PIXELS",
+    "SMALL_TUMOUR_PIXELS",
+    "ComparedScore",
     "ComplexityReport",
     "ConfusionCounts",
     "Operations",
@@ -23,17 +32,28 @@ __all__ = [
     "accuracy",
     "area_under_error_retention",
     "brier_score",
+    "compare_methods",
+    "comparison_csv",
+    "comparison_json",
     "complexity",
     "confusion_counts",
     "dice",
+    "dice_transunet",
+    "dice_undefined",
     "expected_calibration_error",
+    "format_comparison",
     "format_table",
     "hd95",
     "iou",
+    "latex_rows",
+    "paired_bootstrap",
+    "paired_wilcoxon",
     "read_cases",
     "recall",
     "reliability_bins",
     "score_case",
+    "score_small_slices",
+    "select_small",
     "summarise",
     "write_cases",
     "write_summary",

@@ -8,8 +8,11 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+from hidiff_monai.io import write_atomically
 
 from .cases import METRICS, summarise
 
@@ -150,14 +153,8 @@ def _json_text(content: Any) -> str:
 
 
 def _write_files(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write every file beside its final name, then rename all: a failed run loses nothing and leaves nothing behind."""
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = {folder / f".{name}.{os.getpid()}.partial": folder / name for name in texts}
-    try:
-        for path, text in zip(partial, texts.values(), strict=True):
-            path.write_text(text, encoding="utf-8", newline="\n")
-        for path, target in partial.items():
-            os.replace(path, target)
-    finally:
-        for path in partial:
-            path.unlink(missing_ok=True)
+    """Writes every file beside its final name, then renames all: a failed run loses nothing and leaves nothing."""
+    with ExitStack() as stack:
+        for name, text in texts.items():
+            temporary = stack.enter_context(write_atomically(folder / name))
+            temporary.write_text(text, encoding="utf-8", newline="\n")

@@ -1,6 +1,6 @@
 """A run as one HTML file that a reader without Python can judge."""
 
-from hidiff_monai.report.evaluation import Comparison, compare, paired_bootstrap
+from hidiff_monai.report.evaluation import Comparison, compare, read_rows
 from hidiff_monai.report.figures import overview, paired_dice, photograph, thumbnail, training_curves, trajectory
 from hidiff_monai.report.html import write_report
 from hidiff_monai.report.manifest import collect_versions, write_manifest
@@ -10,9 +10,9 @@ __all__ = [
     "collect_versions",
     "compare",
     "overview",
-    "paired_bootstrap",
     "paired_dice",
     "photograph",
+    "read_rows",
     "thumbnail",
     "training_curves",
     "trajectory",

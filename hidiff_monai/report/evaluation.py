@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hidiff_monai.metrics import read_cases
+from hidiff_monai.metrics import paired_bootstrap, read_cases
 
 EVALUATE_COMMAND = "python -m monai.bundle run --config_file \"['configs/train.json','configs/evaluate.json']\""
 TRAIN_COMMAND = "python -m monai.bundle run --config_file configs/train.json"
@@ -160,23 +160,3 @@ def compare(rows: Sequence[dict[str, Any]]) -> Comparison:
     interval = paired_bootstrap(refined - prior) if len(cases) > 1 else None
     targets = tuple(dict.fromkeys(str(row.get("target", "")) for row in rows))
     return Comparison(region, cases, prior, refined, targets, interval)
-
-
-def paired_bootstrap(
-    differences: np.ndarray, num_resamples: int = 10_000, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile interval of the mean of paired differences (Efron and Tibshirani, 1993, chapter 13).
-
-    Cases are drawn with replacement, prior and refined of a case together: the interval says how the mean gain could
-    vary with other images of the same kind, not with another training run.
-
-    Args:
-        differences: (N,), N >= 1.
-        num_resamples: how often the cases are drawn.
-        level: share of resampled means inside.
-        seed: of the draws.
-    """
-    drawn = np.random.default_rng(seed).integers(len(differences), size=(num_resamples, len(differences)))
-    tail = (1 - level) / 2
-    low, high = np.quantile(differences[drawn].mean(axis=1), (tail, 1 - tail))
-    return float(low), float(high)

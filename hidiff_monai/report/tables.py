@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from hidiff_monai.metrics import summarise
-from hidiff_monai.report.evaluation import Comparison, paired_bootstrap
+from hidiff_monai.metrics import paired_bootstrap, summarise
+from hidiff_monai.report.evaluation import Comparison
 
 Row = Mapping[str, Any]
 COLUMNS = {"dice": "Dice %", "iou": "IoU %", "recall": "Recall %", "accuracy": "Accuracy %", "hd95": "HD95"}

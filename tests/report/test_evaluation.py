@@ -1,14 +1,12 @@
-import itertools
 import json
 
 import numpy as np
 import pytest
-from scipy import stats
 
+from hidiff_monai.metrics import paired_bootstrap
 from hidiff_monai.report.evaluation import (
     CASE_KEYS,
     compare,
-    paired_bootstrap,
     read_arrays,
     read_conventions,
     read_history,
@@ -43,26 +41,6 @@ def test_compare_refuses_a_lone_case(evaluation_dir):
     rows = [row for row in read_rows(evaluation_dir) if (row["case"], row["method"]) != ("02", "prior")]
     with pytest.raises(ValueError, match="'02'"):
         compare(rows)
-
-
-def test_bootstrap_of_equal_differences_has_no_width():
-    np.testing.assert_allclose(paired_bootstrap(np.full(7, 0.25)), (0.25, 0.25))
-
-
-def test_bootstrap_equals_the_enumeration_of_all_resamples():
-    differences = np.array([0.0, 1.0, 5.0])
-    means = [np.mean(drawn) for drawn in itertools.product(differences, repeat=3)]  # 27, equally likely
-    for level in (0.5, 0.8, 0.95):
-        tail = (1 - level) / 2
-        exact = np.quantile(means, (tail, 1 - tail), method="inverted_cdf")
-        np.testing.assert_allclose(paired_bootstrap(differences, level=level), exact, atol=1e-12)
-
-
-def test_bootstrap_agrees_with_scipy():
-    differences = np.random.default_rng(3).normal(0.02, 0.05, 40)
-    expected = stats.bootstrap((differences,), np.mean, method="percentile", rng=np.random.default_rng(1))
-    interval = expected.confidence_interval
-    np.testing.assert_allclose(paired_bootstrap(differences), (interval.low, interval.high), atol=1e-3)
 
 
 def test_missing_files_are_named_with_the_command(tmp_path):

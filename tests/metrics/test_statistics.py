@@ -1,0 +1,50 @@
+"""The bootstrap against enumeration and SciPy; the signed-rank test against all 2^N signs."""
+
+import itertools
+import math
+
+import numpy as np
+from scipy import stats
+
+from hidiff_monai.metrics import paired_bootstrap, paired_wilcoxon
+
+
+def test_bootstrap_of_equal_differences_has_no_width():
+    np.testing.assert_allclose(paired_bootstrap(np.full(7, 0.25)), (0.25, 0.25))
+
+
+def test_bootstrap_equals_the_enumeration_of_all_resamples():
+    differences = np.array([0.0, 1.0, 5.0])
+    means = [np.mean(drawn) for drawn in itertools.product(differences, repeat=3)]  # 27, equally likely
+    for level in (0.5, 0.8, 0.95):
+        tail = (1 - level) / 2
+        exact = np.quantile(means, (tail, 1 - tail), method="inverted_cdf")
+        np.testing.assert_allclose(paired_bootstrap(differences, level=level), exact, atol=1e-12)
+
+
+def test_bootstrap_agrees_with_scipy():
+    differences = np.random.default_rng(3).normal(0.02, 0.05, 40)
+    expected = stats.bootstrap((differences,), np.mean, method="percentile", rng=np.random.default_rng(1))
+    interval = expected.confidence_interval
+    np.testing.assert_allclose(paired_bootstrap(differences), (interval.low, interval.high), atol=1e-3)
+
+
+def test_wilcoxon_equals_the_enumeration_of_all_signs():
+    differences = np.array([0.3, -0.1, 0.7, 0.2, 0.5, -0.4, 0.6])
+    ranks = stats.rankdata(np.abs(differences))
+    observed = ranks[differences > 0].sum()
+    centre = ranks.sum() / 2
+    sums = [ranks[np.array(signs)].sum() for signs in itertools.product([False, True], repeat=7)]
+    expected = np.mean([abs(total - centre) >= abs(observed - centre) for total in sums])
+    assert math.isclose(paired_wilcoxon(differences), expected)
+    assert math.isclose(paired_wilcoxon(-differences), expected)
+
+
+def test_wilcoxon_of_six_gains_is_the_smallest_p_there_is():
+    assert math.isclose(paired_wilcoxon(np.arange(1.0, 7.0)), 2 / 2**6)
+
+
+def test_wilcoxon_of_no_change_and_of_nothing():
+    assert paired_wilcoxon(np.zeros(9)) == 1
+    assert math.isnan(paired_wilcoxon(np.array([])))
+    assert math.isclose(paired_wilcoxon(np.array([0.0, 0, *range(1, 7)])), 2 / 2**6)
