@@ -39,7 +39,7 @@ def _write_evaluation(folder: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     rows = []
     for case in "abc":
-        label = rng.random((8, 8)) < 0.4
+        label = np.tri(8, k=ord(case) - ord("a"), dtype=bool)
         for method, share in (("prior", 0.3), ("refined", 0.1)):
             row = {"case": case, "method": method, "region": "whole image", "target": "vessel"}
             rows.append({**row, **score_case(label ^ (rng.random((8, 8)) < share), label)})

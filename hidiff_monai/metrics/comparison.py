@@ -64,7 +64,8 @@ def compare_methods(
         methods: before and after.
 
     Raises:
-        ValueError: if there are no rows, a method is missing, or not every case has both methods in every evaluation.
+        ValueError: if there are no rows, a method is missing, not every case has both methods in every evaluation, or
+            a case has another label in another evaluation.
     """
     if not evaluations or not all(evaluations):
         raise ValueError("no rows to compare; expected at least one evaluation with rows: check the folders")
@@ -98,6 +99,7 @@ def _table(evaluations: list[list[Row]], methods: tuple[str, str]) -> tuple[list
                 f"{' '.join(alone[0]) if alone else 'a case'} is not there once in every evaluation; expected the same "
                 f"cases and targets by {methods[0]} and {methods[1]} in each: evaluate all on the same section"
             )
+    _require_same_labels(evaluations)
     absent = [math.nan] * len(COMPARED)
     values = [
         [[[found.get((target, case, method), absent) for case in cases] for method in methods] for found in scores]
@@ -106,6 +108,19 @@ def _table(evaluations: list[list[Row]], methods: tuple[str, str]) -> tuple[list
     is_absent = [[(target, case, methods[0]) not in expected for case in cases] for target in targets]
     table = np.moveaxis(np.array(values), -1, 0)
     return targets, np.ma.masked_array(table, np.broadcast_to(np.array(is_absent)[:, None, None], table.shape))
+
+
+def _require_same_labels(evaluations: list[list[Row]]) -> None:
+    """Other images under the same names are no other seeds: the label's size gives them away."""
+    sizes: dict[tuple[str, str], int] = {}
+    for row in (row for rows in evaluations for row in rows):
+        target, case, _ = _key(row)
+        size = int(row["tp"]) + int(row["fn"])
+        if sizes.setdefault((target, case), size) != size:
+            raise ValueError(
+                f"the label of case {case} has {sizes[target, case]} pixels here and {size} there; expected "
+                f"the same images in every evaluation: name folders that differ in the seed only"
+            )
 
 
 def _key(row: Row) -> tuple[str, str, str]:

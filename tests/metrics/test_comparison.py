@@ -114,6 +114,8 @@ def test_what_cannot_be_paired_is_named():
         compare_methods([[*rows, rows[0]]])
     with pytest.raises(ValueError, match="one unit"):
         compare_methods([rows, [{**row, "hd95_is_mm": True} for row in rows]])
+    with pytest.raises(ValueError, match="the label of case c0 has 12 pixels here and 13 there"):
+        compare_methods([rows, [{**row, "fn": row["fn"] + 1} for row in rows]])
     for empty in ([], [[]]):
         with pytest.raises(ValueError, match="no rows"):
             compare_methods(empty)
