@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
+import numpy as np
 from monai.transforms import (
     AsDiscreted,
     Compose,
@@ -41,7 +41,7 @@ def photograph_transforms(datalist_file: str | Path | None = None) -> list[Trans
         converter=_as_rgb,
         reverse_indexing=False,
         ensure_channel_first=True,
-        dtype=torch.float32,
+        dtype=np.float32,
     )
     normalise = NormalizeIntensityd("image", nonzero=True, channel_wise=True)
     if datalist_file is None:
