@@ -20,6 +20,7 @@ from monai.transforms import (
     RandScaleIntensityd,
     RandShiftIntensityd,
     RandSpatialCropSamplesd,
+    Resized,
     SelectItemsd,
     Transform,
 )
@@ -79,6 +80,7 @@ def augment_2d(
     rotation: float = 0.8,
     scaling: float = 0.2,
     intensity: float = 0.2,
+    resize: bool = False,
 ) -> list[Transform]:
     """Crops and augments *image* (C, H, W) and *label* (K, H, W), and drops every other key.
 
@@ -91,11 +93,13 @@ def augment_2d(
         rotation: largest angle, in radians.
         scaling: largest relative change of size.
         intensity: largest relative change of contrast, and largest shift in units of the normalised image.
+        resize: brings whole images to ``crop_size`` instead of cropping, as ``ResizeInferer`` does.
     """
     keys = ["image", "label"]
+    crop = RandSpatialCropSamplesd(keys, crop_size, num_crops, random_size=False)
     return [
         SelectItemsd(keys),
-        RandSpatialCropSamplesd(keys, crop_size, num_crops, random_size=False),
+        Resized(keys, crop_size, mode=["area", "nearest"]) if resize else crop,
         RandFlipd(keys, prob=0.5, spatial_axis=0),
         RandFlipd(keys, prob=0.5, spatial_axis=1),
         RandRotate90d(keys, prob=0.5),
