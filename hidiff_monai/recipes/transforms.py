@@ -21,12 +21,14 @@ from monai.transforms import (
     RandShiftIntensityd,
     RandSpatialCropSamplesd,
     Resized,
+    ScaleIntensityRanged,
     SelectItemsd,
+    SpatialPadd,
     Transform,
 )
 from PIL import Image
 
-from hidiff_monai.data import grey_levels
+from hidiff_monai.data import ClassesToChannelsd, LoadSliced, LoadVolumed, NormalizeByVolumed, grey_levels
 
 
 def photograph_transforms(datalist_file: str | Path | None = None) -> list[Transform]:
@@ -74,6 +76,33 @@ def _as_grey(image: Image.Image) -> Image.Image:
     return image.convert("L")
 
 
+def slice_transforms(num_classes: int, intensity_window: Sequence[float] | None = None) -> list[Transform]:
+    """Reads a slice of a prepared volume: image (C, X, Y), label (num_classes + 1, X, Y) with the background first.
+
+    Args:
+        num_classes: K, without the background.
+        intensity_window: the image's values (lowest, highest) that become 0 and 1, what lies outside is clipped, as
+            for Hounsfield units; None normalises each channel over the volume's non-zero voxels.
+    """
+    return [
+        LoadSliced(["image", "label"]),
+        _intensity(intensity_window),
+        ClassesToChannelsd("label", num_classes, exclusive=True),
+    ]
+
+
+def volume_transforms(intensity_window: Sequence[float] | None = None) -> list[Transform]:
+    """Reads a prepared volume: image (C, X, Y, D), label (1, X, Y, D) of class numbers; see ``slice_transforms``."""
+    return [LoadVolumed(["image", "label"]), _intensity(intensity_window)]
+
+
+def _intensity(window: Sequence[float] | None) -> Transform:
+    if window is None:
+        return NormalizeByVolumed("image")
+    low, high = window
+    return ScaleIntensityRanged("image", a_min=low, a_max=high, b_min=0.0, b_max=1.0, clip=True)
+
+
 def augment_2d(
     crop_size: Sequence[int],
     num_crops: int = 1,
@@ -81,11 +110,12 @@ def augment_2d(
     scaling: float = 0.2,
     intensity: float = 0.2,
     resize: bool = False,
+    flips: bool = True,
 ) -> list[Transform]:
     """Crops and augments *image* (C, H, W) and *label* (K, H, W), and drops every other key.
 
     Flips and quarter turns with probability 1/2 each; rotation and scaling in three of ten cases, with reflected
-    borders; each channel's contrast, and the brightness, in every second.
+    borders; each channel's contrast, and the brightness, in every second. Images smaller than the crop are padded.
 
     Args:
         crop_size: (H, W) of the crops.
@@ -94,15 +124,23 @@ def augment_2d(
         scaling: largest relative change of size.
         intensity: largest relative change of contrast, and largest shift in units of the normalised image.
         resize: brings whole images to ``crop_size`` instead of cropping, as ``ResizeInferer`` does.
+        flips: false where left and right, up and down mean something, as in a body.
     """
     keys = ["image", "label"]
-    crop = RandSpatialCropSamplesd(keys, crop_size, num_crops, random_size=False)
-    return [
-        SelectItemsd(keys),
-        Resized(keys, crop_size, mode=["area", "nearest"]) if resize else crop,
+    resized = Resized(keys, crop_size, mode=["area", "nearest"])
+    cropped = [
+        SpatialPadd(keys, crop_size),
+        RandSpatialCropSamplesd(keys, crop_size, num_crops, random_size=False),
+    ]
+    flipped = [
         RandFlipd(keys, prob=0.5, spatial_axis=0),
         RandFlipd(keys, prob=0.5, spatial_axis=1),
         RandRotate90d(keys, prob=0.5),
+    ]
+    return [
+        SelectItemsd(keys),
+        *([resized] if resize else cropped),
+        *(flipped if flips else []),
         RandAffined(
             keys,
             prob=0.3,
