@@ -36,7 +36,7 @@ class VolumeInferer(Inferer):
     def __call__(  # type: ignore[override]
         self, inputs: torch.Tensor, network: HiDiff, *args: object, **kwargs: object
     ) -> dict[str, torch.Tensor]:
-        """Volumes (B, C, X, Y, D) on any device -> maps (B, 1, X, Y, D) on the CPU.
+        """Volumes (B, C, X, Y, D) on any device -> maps (B, 1, X, Y, D) on the same.
 
         Returns:
             *refined* and *prior*: class numbers, uint8, 0 the background. *entropy*: the mean over the classes, in
@@ -44,8 +44,8 @@ class VolumeInferer(Inferer):
         """
         inputs = plain_tensor(inputs)
         shape = (len(inputs), 1, *inputs.shape[2:])
-        results = {"refined": torch.zeros(shape, dtype=torch.uint8), "prior": torch.zeros(shape, dtype=torch.uint8)}
-        results["entropy"] = torch.zeros(shape, dtype=torch.float16)
+        dtypes = {"refined": torch.uint8, "prior": torch.uint8, "entropy": torch.float16}
+        results = {name: torch.zeros(shape, dtype=dtype, device=inputs.device) for name, dtype in dtypes.items()}
         device = next(network.parameters()).device
         depth = inputs.shape[-1]
         starts = range(0, depth, self.batch_size)
@@ -55,9 +55,9 @@ class VolumeInferer(Inferer):
                 slices = volume[..., start:stop].movedim(-1, 0).to(device)
                 maps = self.inferer(slices, network)
                 for name in ("refined", "prior"):
-                    results[name][case, 0, ..., start:stop] = _classes(maps[name]).movedim(0, -1).cpu()  # type: ignore[index]
+                    results[name][case, 0, ..., start:stop] = _classes(maps[name]).movedim(0, -1)  # type: ignore[index]
                 entropy = maps["entropy"].mean(dim=1)  # type: ignore[index]
-                results["entropy"][case, 0, ..., start:stop] = entropy.movedim(0, -1).half().cpu()
+                results["entropy"][case, 0, ..., start:stop] = entropy.movedim(0, -1).half()
         return results
 
 
