@@ -1,24 +1,35 @@
 """Data: datalists, the check before training, and phantoms to run everything without any data."""
 
-from .datalist import count_cases, grey_levels, load_datalist, read_datalist
+from .datalist import count_cases, load_datalist, read_datalist, use_fold
 from .geometry import restore_to_source
+from .labels import grey_levels, label_transform
 from .leakage import SECTIONS, check_leakage
 from .phantoms import write_phantoms
 from .reading import Pixels, read_pixels
-from .slices import ClassesToChannelsd, LoadSliced, LoadVolumed, load_slices, load_volumes, read_geometry
+from .slices import (
+    ClassesToChannelsd,
+    LoadSliced,
+    LoadVolumed,
+    NormalizeByVolumed,
+    load_slices,
+    load_volumes,
+    read_geometry,
+)
 from .validate import Problem, check_dataset, require_valid
 
 __all__ = [
+    "SECTIONS",
     "ClassesToChannelsd",
     "LoadSliced",
     "LoadVolumed",
+    "NormalizeByVolumed",
     "Pixels",
     "Problem",
-    "SECTIONS",
     "check_dataset",
     "check_leakage",
     "count_cases",
     "grey_levels",
+    "label_transform",
     "load_datalist",
     "load_slices",
     "load_volumes",
@@ -27,5 +38,6 @@ __all__ = [
     "read_pixels",
     "require_valid",
     "restore_to_source",
+    "use_fold",
     "write_phantoms",
 ]

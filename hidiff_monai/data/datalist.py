@@ -13,7 +13,11 @@ FILE_KEYS = ("image", "label", "region", "second_label")
 
 
 def load_datalist(
-    path: str | Path, dataset_dir: str | Path, section: str, check_leakage: bool = True
+    path: str | Path,
+    dataset_dir: str | Path,
+    section: str,
+    check_leakage: bool = True,
+    fold: str | int | None = None,
 ) -> list[dict[str, Any]]:
     """Loads one section of a datalist as MONAI-style dictionaries.
 
@@ -22,6 +26,7 @@ def load_datalist(
         dataset_dir: the folder its paths are relative to.
         section: "training", "validation" or "test".
         check_leakage: also makes sure that the sections share no case, patient or image (by content).
+        fold: takes the sections of this fold of a cross-validation (`use_fold`) in the place of the datalist's own.
 
     Returns:
         One dictionary a case: "id", "patient" and whatever else it holds, with absolute paths (str) to its files.
@@ -29,7 +34,7 @@ def load_datalist(
     Raises:
         ValueError: if the datalist is malformed or leaks, or a folder, section or file is missing.
     """
-    datalist = read_datalist(path)
+    datalist = read_datalist(path) if fold is None else use_fold(read_datalist(path), fold)
     if not datalist.get(section):
         present = [name for name in SECTIONS if datalist.get(name)]
         raise ValueError(f"{path}: no cases in section '{section}'; expected one of {present}: name one of these")
@@ -46,22 +51,45 @@ def load_datalist(
     return cases
 
 
+def use_fold(datalist: dict[str, Any], fold: str | int) -> dict[str, Any]:
+    """The datalist with the sections of one fold of its cross-validation.
+
+    The fold is the test section, the next one (after the last, the first) validates, the others train: over all folds
+    each case is tested once, by a model that was neither trained nor chosen on it. Cases in no fold are left out, such
+    as a test section that stays untouched.
+
+    Args:
+        datalist: the parsed datalist; its "folds" are {name: [ids]}.
+        fold: a name among them.
+
+    Raises:
+        ValueError: if there is no such fold, fewer than three, an id that is no case, or a case or patient in two.
+    """
+    folds = {str(name): list(ids) for name, ids in datalist.get("folds", {}).items()}
+    if str(fold) not in folds or len(folds) < 3:
+        raise ValueError(f"fold {fold!r} of folds {list(folds)}; expected one of at least three: set 'folds', or fold")
+    cases = {case["id"]: case for name in SECTIONS for case in datalist.get(name, [])}
+    patient_of = {case_id: case.get("patient", case_id) for case_id, case in cases.items()}
+    unknown = [case_id for ids in folds.values() for case_id in ids if case_id not in cases]
+    if unknown:
+        raise ValueError(f"folds name {unknown[:5]}, which no section holds; expected ids of cases: correct the folds")
+    patients = [patient for ids in folds.values() for patient in {patient_of[case_id] for case_id in ids}]
+    shared = sorted({patient for patient in patients if patients.count(patient) > 1})
+    if shared:
+        raise ValueError(f"patients {shared[:5]} are in several folds; expected each in one: move their cases together")
+    names = list(folds)
+    following = names[(names.index(str(fold)) + 1) % len(names)]
+    section_of = {str(fold): "test", following: "validation"}
+    sections: dict[str, list[dict[str, Any]]] = {name: [] for name in SECTIONS}
+    for name, ids in folds.items():
+        sections[section_of.get(name, "training")] += [cases[case_id] for case_id in ids]
+    return {**datalist, **sections}
+
+
 def count_cases(path: str | Path) -> int:
     """The number of cases in all sections of a datalist."""
     datalist = read_datalist(path)
     return sum(len(datalist.get(name, [])) for name in SECTIONS)
-
-
-def grey_levels(path: str | Path) -> tuple[list[float], list[float]]:
-    """The datalist's "label_values": grey values as they stand in the files, and the classes they mean.
-
-    Raises:
-        ValueError: if the datalist has none.
-    """
-    values = read_datalist(path).get("label_values")
-    if not values:
-        raise ValueError(f"{path}: 'label_values' missing; expected grey value to class: see data_lists/drive.json")
-    return [float(grey) for grey in values], [float(number) for number in values.values()]
 
 
 def read_datalist(path: str | Path) -> dict[str, Any]:

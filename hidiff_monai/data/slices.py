@@ -121,6 +121,30 @@ class LoadVolumed(MapTransform):
         return item
 
 
+class NormalizeByVolumed(MapTransform):
+    """Mean 0 and deviation 1 for every channel's non-zero voxels, measured over the whole source volume.
+
+    A slice gets the values it has within its volume. The same as MONAI's `NormalizeIntensity(nonzero=True,
+    channel_wise=True)` of the whole volume; zeros stay zero.
+
+    Args:
+        keys: of images (C, *spatial) that `LoadSliced` or `LoadVolumed` has read.
+    """
+
+    def __init__(self, keys: KeysCollection = "image") -> None:
+        super().__init__(keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Normalizes the images of an item."""
+        item = dict(data)
+        measured = torch.tensor(read_geometry(item)["intensity"], dtype=torch.float32)
+        for key in self.key_iterator(item):
+            mean, deviation = (column.reshape([-1] + [1] * (item[key].dim() - 1)) for column in measured.T)
+            normalized = (item[key] - mean) / torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+            item[key] = torch.where(item[key] != 0, normalized, torch.zeros_like(normalized))
+        return item
+
+
 class ClassesToChannelsd(MapTransform):
     """Classes 0 to K of a label (1, *spatial) as float32 channels in {0, 1}.
 

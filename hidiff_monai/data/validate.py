@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .datalist import FILE_KEYS, absolute_paths, read_datalist, require_folder
+from .labels import check_label, list_values, require_label_rule
 from .leakage import SECTIONS, check_leakage
 from .reading import UNREADABLE, Pixels, read_pixels
 
@@ -39,8 +40,9 @@ def check_dataset(
     """Reads every image, label and region of a data set and reports what would break or mislead a training.
 
     A file must be readable and finite, an image must have the datalist's "channels", the other files of its case must
-    lie on its grid, labels hold only the grey values in "label_values", and regions are binary and not empty.
-    An empty label is legal. A second observer's label is read and its grid compared, no more.
+    lie on its grid, and regions are binary and not empty. Labels hold only the grey values in "label_values", or lie
+    clearly on either side of "label_threshold". An empty label is legal. A second observer's label is read and its
+    grid compared, no more.
 
     Args:
         path: the datalist JSON.
@@ -58,9 +60,9 @@ def check_dataset(
     unknown = [name for name in chosen if name not in SECTIONS or name not in datalist]
     if unknown:
         raise ValueError(f"{path}: no sections {unknown}; expected some of {[s for s in SECTIONS if s in datalist]}")
-    lacking = [key for key in ("channels", "label_values") if key not in datalist]
-    if lacking:
-        raise ValueError(f"{path}: {lacking} missing; expected both: add them as in data_lists/drive.json")
+    if "channels" not in datalist:
+        raise ValueError(f"{path}: 'channels' missing; expected a number: add it as in data_lists/drive.json")
+    require_label_rule(path, datalist)
     cases = [absolute_paths(case, root) for name in chosen for case in datalist[name]]
     bar = tqdm(cases, desc="Checking data", unit="case", disable=not progress)
     labelled = any("label" in case for case in cases)
@@ -127,7 +129,7 @@ def find_problems(key: str, pixels: Pixels, image: Pixels | None, datalist: dict
         bad = int((~np.isfinite(pixels.array)).sum())
         yield f"{bad} pixels are NaN or infinite", "finite values", "replace them, or export the file again"
     elif key == "label":
-        yield from _check_label(pixels, datalist["label_values"])
+        yield from check_label(pixels, datalist)
     elif key == "region":
         yield from _check_region(pixels)
     if key == "image" and pixels.channels != datalist["channels"]:
@@ -153,27 +155,12 @@ def _describe_shape(pixels: Pixels) -> str:
     return f"grid {pixels.spatial_shape}"
 
 
-def _check_label(pixels: Pixels, label_values: dict[str, int]) -> Iterator[Finding]:
-    allowed = sorted(float(value) for value in label_values)
-    strange = np.setdiff1d(pixels.array, allowed)
-    if pixels.channels != 1:
-        yield f"{pixels.channels} channels", "1", "save the label as a single-channel image, one grey value a class"
-    elif strange.size:
-        mend = "threshold or remap the label (JPEG blurs masks: save PNG), or set label_values in the datalist"
-        yield f"grey values {_list_values(strange)}", f"only {_list_values(np.array(allowed))}", mend
-
-
 def _check_region(pixels: Pixels) -> Iterator[Finding]:
     values = np.unique(pixels.array)
     expected = "a single-channel mask of {0, 255} or {0, 1}"
     if pixels.channels != 1:
         yield f"{pixels.channels} channels", expected, "save the region as a single-channel image"
     elif not (set(values.tolist()) <= {0, 255} or set(values.tolist()) <= {0, 1}):
-        yield f"grey values {_list_values(values)}", expected, "threshold the region and save it as PNG, GIF or NIfTI"
+        yield f"grey values {list_values(values)}", expected, "threshold the region and save it as PNG, GIF or NIfTI"
     elif not values.any():
         yield "the region is empty", expected, "draw the region, or remove 'region' from the case in the datalist"
-
-
-def _list_values(values: np.ndarray, limit: int = 5) -> str:
-    listed = ", ".join(f"{value:g}" for value in values[:limit])
-    return f"{{{listed}}}" + (f" and {len(values) - limit} more" if len(values) > limit else "")

@@ -12,7 +12,6 @@ from monai.transforms import (
     CopyItemsd,
     Lambda,
     LoadImaged,
-    MapLabelValued,
     NormalizeIntensityd,
     RandAffined,
     RandFlipd,
@@ -28,7 +27,7 @@ from monai.transforms import (
 )
 from PIL import Image
 
-from hidiff_monai.data import ClassesToChannelsd, LoadSliced, LoadVolumed, NormalizeByVolumed, grey_levels
+from hidiff_monai.data import ClassesToChannelsd, LoadSliced, LoadVolumed, NormalizeByVolumed, label_transform
 
 
 def photograph_transforms(datalist_file: str | Path | None = None) -> list[Transform]:
@@ -57,11 +56,10 @@ def photograph_transforms(datalist_file: str | Path | None = None) -> list[Trans
         ensure_channel_first=True,
         allow_missing_keys=True,
     )
-    greys, classes = grey_levels(datalist_file)
     return [
         image,
         masks,
-        MapLabelValued("label", greys, classes, allow_missing_keys=True),
+        label_transform(datalist_file),
         AsDiscreted("region", threshold=0.5, allow_missing_keys=True),
         CopyItemsd("image", names="picture"),
         normalise,

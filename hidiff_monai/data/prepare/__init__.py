@@ -7,11 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..leakage import SECTIONS
-from . import acdc, brats, msd, synapse
+from . import acdc, brats, chase_db1, cvc_clinicdb, drive, kvasir_seg, msd, synapse
 
 DATASETS: dict[str, Callable[[Path, Path], Path]] = {
     "acdc": acdc.prepare,
     "brats": brats.prepare,
+    "chase_db1": chase_db1.prepare,
+    "cvc_clinicdb": cvc_clinicdb.prepare,
+    "cvc_clinicdb_sequences": cvc_clinicdb.prepare_by_sequence,
+    "drive": drive.prepare,
+    "kvasir_seg": kvasir_seg.prepare,
     "msd": msd.prepare,
     "synapse": synapse.prepare,
 }

@@ -18,7 +18,7 @@ from ..geometry import spacing_mm, to_ras
 from ..reading import UNREADABLE, Pixels, read_pixels
 from ..validate import Problem, describe_unreadable, find_problems
 
-FORMAT_VERSION = 1  # raise it when the same raw files would give other slices
+FORMAT_VERSION = 2  # raise it when the same raw files would give other slices
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,7 @@ def write_case(case: RawCase, volume: RawVolume, volume_set: VolumeSet, folder: 
     made_from = _made_from(case, volume_set)
     label = _to_classes(to_ras(volume.label, volume.affine), volume_set.label_values)
     image = to_ras(volume.image, volume.affine)
+    intensity = [_mean_and_deviation(channel) for channel in np.moveaxis(image, -1, 0)]
     kept = (volume_set.discard[0], label.shape[2] - volume_set.discard[1])
     label = np.moveaxis(label[..., slice(*kept)], 2, 0)
     image = _in_smallest_type(np.moveaxis(image[..., slice(*kept), :], (2, 3), (0, 1)))
@@ -164,6 +165,7 @@ def write_case(case: RawCase, volume: RawVolume, volume_set: VolumeSet, folder: 
         "slices": list(kept),
         "foreground": [int(number) for number in np.flatnonzero(label.any(axis=(1, 2)))],
         "voxels": np.bincount(label.ravel(), minlength=len(volume_set.label_names) + 1).tolist(),
+        "intensity": intensity,
         "sha256": {key: _hash(file) for key, file in files.items()},
         "made_from": made_from,
     }
@@ -171,6 +173,12 @@ def write_case(case: RawCase, volume: RawVolume, volume_set: VolumeSet, folder: 
     with write_atomically(folder / f"{case.id}.json") as temporary:
         temporary.write_text(json.dumps(geometry) + "\n", encoding="utf-8")
     return geometry
+
+
+def _mean_and_deviation(channel: np.ndarray) -> tuple[float, float]:
+    """Of the non-zero voxels of a whole channel, cut-off slices included, as in MONAI's `NormalizeIntensity`."""
+    values = channel[channel != 0].astype(np.float64)
+    return (float(values.mean()), float(values.std())) if values.size else (0.0, 1.0)
 
 
 def _made_from(case: RawCase, volume_set: VolumeSet) -> dict[str, Any]:
