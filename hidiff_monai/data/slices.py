@@ -136,7 +136,7 @@ class NormalizeByVolumed(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Normalizes the images of an item."""
-        item = dict(data)
+        item: dict[Hashable, Any] = dict(data)
         measured = torch.tensor(read_geometry(item)["intensity"], dtype=torch.float32)
         for key in self.key_iterator(item):
             mean, deviation = (column.reshape([-1] + [1] * (item[key].dim() - 1)) for column in measured.T)
