@@ -40,15 +40,14 @@ def load_slices(
 ) -> list[dict[str, Any]]:
     """The slices of a section, one item each, for `LoadSliced`.
 
-    A slice without any foreground teaches nothing about shapes and there are many of them (more than a third in BraTS
-    and in Synapse), but a network that never saw one paints organs into all of them: keep a share for training, and
-    all of them, as by default, for anything that is reported.
+    A slice without any foreground shows no shape and there can be many of them, yet a network that never saw one
+    paints organs into all of them: keep a share for training, and all of them, as by default, for what is reported.
 
     Args:
         datalist_file: the datalist that `hidiff prepare` wrote.
         dataset_dir: the folder its paths are relative to.
         section: "training", "validation" or "test".
-        empty_share: share in [0, 1] of the slices without foreground to keep, evenly spaced over each volume.
+        empty_share: share in [0, 1] of the slices without foreground to keep, evenly spaced.
 
     Returns:
         The case's dictionary and "slice", from 0 at the bottom, for each slice.
@@ -59,10 +58,11 @@ def load_slices(
     if not 0 <= empty_share <= 1:
         raise ValueError(f"got empty_share {empty_share}; expected a share in [0, 1]: 1 keeps all slices")
     cases = load_volumes(datalist_file, dataset_dir, section)
-    return [{**case, "slice": number} for case in cases for number in _choose_slices(case, empty_share)]
+    items = [{**case, "slice": number} for case in cases for number in range(case["slices"])]
+    return items if empty_share == 1 else _thin_out(items, empty_share)
 
 
-def read_geometry(case: Mapping[Hashable, Any]) -> dict[str, Any]:
+def read_geometry(case: Mapping[Any, Any]) -> dict[str, Any]:
     """What is known about a prepared volume and its source, see `restore_to_source`.
 
     Args:
@@ -167,14 +167,18 @@ class ClassesToChannelsd(MapTransform):
         return item
 
 
-def _choose_slices(case: dict[str, Any], empty_share: float) -> list[int]:
-    """All slices with foreground, and the others wherever their count times the share passes a whole number."""
-    if empty_share == 1:
-        return list(range(case["slices"]))
-    foreground = set(read_geometry(case)["foreground"])
-    empty = [number for number in range(case["slices"]) if number not in foreground]
-    kept = [number for place, number in enumerate(empty) if int((place + 1) * empty_share) > int(place * empty_share)]
-    return sorted([*foreground, *kept])
+def _thin_out(items: list[dict[str, Any]], empty_share: float) -> list[dict[str, Any]]:
+    """Items with foreground, and the others wherever their count times the share passes a whole number."""
+    foreground = {item["id"]: frozenset(read_geometry(item)["foreground"]) for item in items if item["slice"] == 0}
+    kept, num_empty = [], 0
+    for item in items:
+        if item["slice"] in foreground[item["id"]]:
+            kept.append(item)
+            continue
+        num_empty += 1
+        if int(num_empty * empty_share) > int((num_empty - 1) * empty_share):
+            kept.append(item)
+    return kept
 
 
 def _with_channels(stack: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from .datalist import FILE_KEYS, absolute_paths, read_datalist, require_folder
 from .labels import check_label, list_values, require_label_rule
 from .leakage import SECTIONS, check_leakage
-from .reading import UNREADABLE, Pixels, read_pixels
+from .reading import UNREADABLE, Pixels, read_pixels, read_stack
 
 MAX_LISTED = 20
 
@@ -81,6 +81,7 @@ def require_valid(path: str | Path, dataset_dir: str | Path, sections: list[str]
 
 def _check_case(case: dict[str, Any], datalist: dict[str, Any], labelled: bool) -> Iterator[Problem]:
     image: Pixels | None = None
+    read = read_stack if "slices" in case else read_pixels
     if labelled and "label" not in case:
         mend = "add its path, or take the case out of the datalist"
         found = "no label is listed for it, though others have one"
@@ -89,7 +90,7 @@ def _check_case(case: dict[str, Any], datalist: dict[str, Any], labelled: bool) 
         if key not in case:
             continue
         try:
-            pixels = read_pixels(case[key])
+            pixels = read(case[key])
         except UNREADABLE as error:
             yield _problem(case, key, *describe_unreadable(case[key], error))
             continue

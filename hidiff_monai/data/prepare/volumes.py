@@ -47,19 +47,19 @@ def prepare_volumes(
     datalist = output / "datalist.json"
     _require_own_folder(datalist, volume_set)
     folder = require_writable(output / "cases")
-    problems = [*problems, *_find_shared(cases)]
+    all_problems = [*problems, *_find_shared(cases)]
     geometries: dict[str, dict[str, Any]] = {}
     for case in tqdm(cases, desc=f"Preparing {volume_set.name}", unit="case"):
         geometry = current_geometry(case, volume_set, folder)
         if geometry is None:
             volume = read(case, volume_set)
             if isinstance(volume, list):
-                problems += volume
+                all_problems += volume
                 continue
             geometry = write_case(case, volume, volume_set, folder)
         geometries[case.id] = geometry
-    problems += _find_duplicates([case for case in cases if case.id in geometries], geometries)
-    require_none(problems)
+    all_problems += _find_duplicates([case for case in cases if case.id in geometries], geometries)
+    require_none(all_problems)
     with write_atomically(datalist) as temporary:
         content = describe_set(volume_set, cases, geometries)
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
