@@ -20,7 +20,7 @@ from .leakage import check_leakage
 
 
 def load_volumes(datalist_file: str | Path, dataset_dir: str | Path, section: str) -> list[dict[str, Any]]:
-    """The prepared volumes of a section, one item each, for `LoadVolumed`.
+    """The prepared volumes of a section, one item each, for `LoadVolumed`: the datalist's keys and "intensity".
 
     Sections are compared by case and patient; `hidiff prepare` has compared them by content, which takes minutes here.
 
@@ -32,7 +32,7 @@ def load_volumes(datalist_file: str | Path, dataset_dir: str | Path, section: st
     bare = [case["id"] for case in cases if "slices" not in case]
     if bare:
         raise ValueError(f"{datalist_file}: case {bare[0]} has no 'slices'; expected volumes: run `hidiff prepare`")
-    return cases
+    return [{**case, "intensity": read_geometry(case)["intensity"]} for case in cases]
 
 
 def load_slices(
@@ -137,7 +137,7 @@ class NormalizeByVolumed(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Normalizes the images of an item."""
         item: dict[Hashable, Any] = dict(data)
-        measured = torch.tensor(read_geometry(item)["intensity"], dtype=torch.float32)
+        measured = torch.tensor(item["intensity"], dtype=torch.float32)
         for key in self.key_iterator(item):
             mean, deviation = (column.reshape([-1] + [1] * (item[key].dim() - 1)) for column in measured.T)
             normalized = (item[key] - mean) / torch.where(deviation > 0, deviation, torch.ones_like(deviation))
