@@ -1,9 +1,9 @@
 """Data: datalists, the check before training, and phantoms to run everything without any data."""
 
 from .datalist import count_cases, load_datalist, read_datalist, use_fold
-from .geometry import restore_to_source
 from .labels import grey_levels, label_transform
 from .leakage import SECTIONS, check_leakage
+from .nifti import LoadNiftid, list_volumes
 from .phantoms import write_phantoms
 from .reading import Pixels, read_pixels
 from .slices import (
@@ -20,6 +20,7 @@ from .validate import Problem, check_dataset, require_valid
 __all__ = [
     "SECTIONS",
     "ClassesToChannelsd",
+    "LoadNiftid",
     "LoadSliced",
     "LoadVolumed",
     "NormalizeByVolumed",
@@ -30,6 +31,7 @@ __all__ = [
     "count_cases",
     "grey_levels",
     "label_transform",
+    "list_volumes",
     "load_datalist",
     "load_slices",
     "load_volumes",
@@ -37,7 +39,6 @@ __all__ = [
     "read_geometry",
     "read_pixels",
     "require_valid",
-    "restore_to_source",
     "use_fold",
     "write_phantoms",
 ]

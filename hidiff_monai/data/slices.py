@@ -14,8 +14,9 @@ from monai.data import MetaTensor
 from monai.networks import one_hot
 from monai.transforms import MapTransform
 
+from hidiff_monai.io.geometry import ras_affine
+
 from .datalist import load_datalist, read_datalist
-from .geometry import ras_affine
 from .leakage import check_leakage
 
 

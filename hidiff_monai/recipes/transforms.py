@@ -27,7 +27,14 @@ from monai.transforms import (
 )
 from PIL import Image
 
-from hidiff_monai.data import ClassesToChannelsd, LoadSliced, LoadVolumed, NormalizeByVolumed, label_transform
+from hidiff_monai.data import (
+    ClassesToChannelsd,
+    LoadNiftid,
+    LoadSliced,
+    LoadVolumed,
+    NormalizeByVolumed,
+    label_transform,
+)
 
 
 def photograph_transforms(datalist_file: str | Path | None = None) -> list[Transform]:
@@ -92,6 +99,11 @@ def slice_transforms(num_classes: int, intensity_window: Sequence[float] | None 
 def volume_transforms(intensity_window: Sequence[float] | None = None) -> list[Transform]:
     """Reads a prepared volume: image (C, X, Y, D), label (1, X, Y, D) of class numbers; see ``slice_transforms``."""
     return [LoadVolumed(["image", "label"]), _intensity(intensity_window)]
+
+
+def nifti_transforms(intensity_window: Sequence[float] | None = None) -> list[Transform]:
+    """Reads NIfTI files to predict: image (C, X, Y, D) in RAS; see ``slice_transforms``."""
+    return [LoadNiftid("image"), _intensity(intensity_window)]
 
 
 def _intensity(window: Sequence[float] | None) -> Transform:

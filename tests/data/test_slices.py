@@ -16,10 +16,10 @@ from hidiff_monai.data import (
     load_slices,
     load_volumes,
     read_geometry,
-    restore_to_source,
 )
-from hidiff_monai.data.geometry import ras_affine, spacing_mm, to_ras
 from hidiff_monai.data.prepare import prepare_dataset
+from hidiff_monai.io import restore_to_source
+from hidiff_monai.io.geometry import ras_affine, spacing_mm, to_ras
 
 CODES = ["RAS", "LPS", "PIR", "ASL", "SRP", "IAR"]
 

@@ -13,8 +13,8 @@ import nibabel
 import numpy as np
 
 from hidiff_monai.io import write_atomically
+from hidiff_monai.io.geometry import mean_and_deviation, spacing_mm, to_ras
 
-from ..geometry import spacing_mm, to_ras
 from ..reading import UNREADABLE, Pixels, read_pixels
 from ..validate import Problem, describe_unreadable, find_problems
 
@@ -149,7 +149,7 @@ def write_case(case: RawCase, volume: RawVolume, volume_set: VolumeSet, folder: 
     made_from = _made_from(case, volume_set)
     label = _to_classes(to_ras(volume.label, volume.affine), volume_set.label_values)
     image = to_ras(volume.image, volume.affine)
-    intensity = [_mean_and_deviation(channel) for channel in np.moveaxis(image, -1, 0)]
+    intensity = [mean_and_deviation(channel) for channel in np.moveaxis(image, -1, 0)]
     kept = (volume_set.discard[0], label.shape[2] - volume_set.discard[1])
     label = np.moveaxis(label[..., slice(*kept)], 2, 0)
     image = _in_smallest_type(np.moveaxis(image[..., slice(*kept), :], (2, 3), (0, 1)))
@@ -173,12 +173,6 @@ def write_case(case: RawCase, volume: RawVolume, volume_set: VolumeSet, folder: 
     with write_atomically(folder / f"{case.id}.json") as temporary:
         temporary.write_text(json.dumps(geometry) + "\n", encoding="utf-8")
     return geometry
-
-
-def _mean_and_deviation(channel: np.ndarray) -> tuple[float, float]:
-    """Of the non-zero voxels of a whole channel, cut-off slices included, as in MONAI's `NormalizeIntensity`."""
-    values = channel[channel != 0].astype(np.float64)
-    return (float(values.mean()), float(values.std())) if values.size else (0.0, 1.0)
 
 
 def _made_from(case: RawCase, volume_set: VolumeSet) -> dict[str, Any]:

@@ -7,9 +7,10 @@ import nibabel
 import numpy as np
 import pytest
 
-from hidiff_monai.data import check_leakage, load_volumes, read_geometry, restore_to_source
+from hidiff_monai.data import check_leakage, load_volumes, read_geometry
 from hidiff_monai.data.prepare import prepare_dataset
 from hidiff_monai.data.slices import LoadVolumed
+from hidiff_monai.io import restore_to_source
 
 ACDC_JSON = Path(__file__).parents[3] / "data_lists" / "acdc.json"
 SECTIONS = ("training", "validation", "test")

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hidiff_monai.data import load_slices, load_volumes, read_geometry, restore_to_source
+from hidiff_monai.data import load_slices, load_volumes, read_geometry
 from hidiff_monai.data.prepare import prepare_dataset
 from hidiff_monai.data.prepare.brats import SEQUENCES, split_patients
 from hidiff_monai.data.slices import LoadSliced, LoadVolumed
+from hidiff_monai.io import restore_to_source
 
 BRATS_JSON = Path(__file__).parents[3] / "data_lists" / "brats.json"
 SHAPE = (240, 240, 155)

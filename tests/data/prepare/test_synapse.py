@@ -11,10 +11,11 @@ import nibabel
 import numpy as np
 import pytest
 
-from hidiff_monai.data import check_leakage, load_volumes, read_geometry, restore_to_source
+from hidiff_monai.data import check_leakage, load_volumes, read_geometry
 from hidiff_monai.data.prepare import npz, prepare_dataset
 from hidiff_monai.data.prepare.synapse import ORGANS, RAW_VALUES, section_of
 from hidiff_monai.data.slices import LoadVolumed
+from hidiff_monai.io import restore_to_source
 
 SYNAPSE_JSON = Path(__file__).parents[3] / "data_lists" / "synapse.json"
 RAW_NAMES = ["background", "spleen", "right kidney", "left kidney", "gallbladder", "oesophagus", "liver", "stomach"]

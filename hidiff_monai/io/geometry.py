@@ -1,4 +1,4 @@
-"""Between the grid a volume came on and the one it is cut on: RAS axes, slices along the last."""
+"""Between a volume as it came and as it is cut: RAS axes, slices along the last; and its range of values."""
 
 from __future__ import annotations
 
@@ -66,3 +66,9 @@ def restore_to_source(mask: np.ndarray, geometry: dict[str, Any]) -> tuple[np.nd
     full = np.zeros(full_shape, mask.dtype)
     full[..., first:last] = mask
     return np.ascontiguousarray(apply_orientation(full, ornt_transform(RAS, source_axes))), affine
+
+
+def mean_and_deviation(channel: np.ndarray) -> tuple[float, float]:
+    """Of the non-zero voxels of a whole channel (X, Y, Z), as in MONAI's `NormalizeIntensity(nonzero=True)`."""
+    values = channel[channel != 0].astype(np.float64)
+    return (float(values.mean()), float(values.std())) if values.size else (0.0, 1.0)
