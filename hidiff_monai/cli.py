@@ -65,6 +65,23 @@ def compare(
     print(writers[format](metrics.compare_methods(evaluations, tuple(methods))))  # type: ignore[arg-type]
 
 
+def prepare(dataset: str, source: str, output: str) -> None:
+    """Turns a raw download into a datalist (and volumes into slices); run it again to go on where it was stopped.
+
+    Args:
+        dataset: one of hidiff_monai.data.prepare.DATASETS, for example synapse.
+        source: the folder as it was downloaded and unpacked; nothing is written there.
+        output: the folder for what is written.
+    """
+    from hidiff_monai.data import SECTIONS, read_datalist
+    from hidiff_monai.data.prepare import prepare_dataset
+
+    dataset_dir, file = prepare_dataset(dataset, source, output)
+    datalist = read_datalist(file)
+    print(", ".join(f"{name}: {len(datalist.get(name, []))} cases" for name in SECTIONS))
+    print(f"--dataset_dir {dataset_dir} --datalist_file {file}")
+
+
 def demo(output: str = "demo_report", data: str | None = None, seed: int = 0) -> None:
     """Trains, refines, evaluates and explains on phantoms, or on DRIVE; writes a report.
 
@@ -105,7 +122,9 @@ def main(arguments: list[str] | None = None) -> Any:
     """Entry point: mistakes of the user end in one message and exit code 1, not in a traceback."""
     try:
         return fire.Fire(
-            {"check": check, "compare": compare, "complexity": complexity, "demo": demo}, arguments, name="hidiff"
+            {"check": check, "compare": compare, "complexity": complexity, "demo": demo, "prepare": prepare},
+            arguments,
+            name="hidiff",
         )
     except (ValueError, RuntimeError) as error:
         message = _find_message(error)

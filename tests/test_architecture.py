@@ -15,7 +15,7 @@ SOURCES = sorted((ROOT / PACKAGE).rglob("*.py"))
 ALL_CODE = SOURCES + sorted((ROOT / "tests").rglob("*.py")) + sorted((ROOT / "bundles").rglob("*.py"))
 
 # A ranked room imports from its own rank, lower ranks and leaves; a leaf only from leaves; the top from anywhere.
-RANKS = [{"schedulers", "networks", "segmentors", "losses"}, {"inferers"}, {"engines", "handlers"}]
+RANKS = [{"schedulers", "networks", "segmentors", "losses"}, {"inferers"}, {"engines", "handlers"}, {"recipes"}]
 LEAVES = {"data", "metrics", "io", "report", "ops"}
 TOP = {"cli", "demo", "__main__"}
 ROOMS = LEAVES | TOP | set.union(*RANKS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -94,3 +95,31 @@ def test_complexity_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     main(["complexity", "--width", "4", "--image_size", "64", "--as_json"])
     counts = json.loads(capsys.readouterr().out)
     assert counts["binarized"]["parameters"]["binary"] > 0 == counts["real-valued"]["parameters"]["binary"]
+
+
+def test_prepare_prints_what_a_bundle_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generator = np.random.default_rng(0)
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / "raw" / folder).mkdir(parents=True)
+        volume = nibabel.Nifti1Image(generator.integers(0, 2, (6, 5, 4), dtype=np.uint8), np.eye(4))
+        nibabel.save(volume, tmp_path / f"raw/{folder}/spleen_2.nii.gz")
+    output = tmp_path / "prepared"
+    main(["prepare", "msd", "--source", str(tmp_path / "raw"), "--output", str(output)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "training: 0 cases, validation: 0 cases, test: 1 cases",
+        f"--dataset_dir {output} --datalist_file {output / 'datalist.json'}",
+    ]
+    main(["check", str(output / "datalist.json"), str(output)])
+    assert "0 problem(s) found in 1 cases of" in capsys.readouterr().out
+
+
+def test_prepare_of_a_broken_download_ends_with_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "imagesTr").mkdir()
+    (tmp_path / "imagesTr/liver_1.nii.gz").write_bytes(b"<html>")
+    with pytest.raises(SystemExit) as end:
+        main(["prepare", "msd", str(tmp_path), str(tmp_path / "out")])
+    assert end.value.code == 1
+    error = capsys.readouterr().err
+    assert "liver_1.nii.gz: not readable" in error and "labelsTr/liver_1.nii.gz: no such file" in error
+    assert "Traceback" not in error

@@ -1,13 +1,29 @@
 """Data: datalists, the check before training, and phantoms to run everything without any data."""
 
-from .datalist import count_cases, load_datalist, use_fold
+from .datalist import count_cases, load_datalist, read_datalist, use_fold
 from .labels import grey_levels, label_transform
-from .leakage import check_leakage
+from .leakage import SECTIONS, check_leakage
+from .nifti import LoadNiftid, list_volumes
 from .phantoms import write_phantoms
 from .reading import Pixels, read_pixels
+from .slices import (
+    ClassesToChannelsd,
+    LoadSliced,
+    LoadVolumed,
+    NormalizeByVolumed,
+    load_slices,
+    load_volumes,
+    read_geometry,
+)
 from .validate import Problem, check_dataset, require_valid
 
 __all__ = [
+    "SECTIONS",
+    "ClassesToChannelsd",
+    "LoadNiftid",
+    "LoadSliced",
+    "LoadVolumed",
+    "NormalizeByVolumed",
     "Pixels",
     "Problem",
     "check_dataset",
@@ -15,7 +31,12 @@ __all__ = [
     "count_cases",
     "grey_levels",
     "label_transform",
+    "list_volumes",
     "load_datalist",
+    "load_slices",
+    "load_volumes",
+    "read_datalist",
+    "read_geometry",
     "read_pixels",
     "require_valid",
     "use_fold",

@@ -60,6 +60,18 @@ def read_pixels(file: str | Path) -> Pixels:
     return Pixels(array if array.ndim == 3 else array[..., None], None)
 
 
+def read_stack(file: str | Path) -> Pixels:
+    """A prepared volume, memory-mapped: (D, C, X, Y) images and (D, X, Y) labels as (D, X, Y, channels).
+
+    Raises:
+        One of `UNREADABLE`: if the file is truncated, or is no such volume.
+    """
+    stack = np.load(file, mmap_mode="r")
+    if stack.ndim not in (3, 4):
+        raise ValueError(f"array of shape {stack.shape}; expected (D, C, X, Y) or (D, X, Y)")
+    return Pixels(np.moveaxis(stack, 1, -1) if stack.ndim == 4 else stack[..., None], None)
+
+
 def _read_with_pil(file: str | Path) -> np.ndarray:
     with Image.open(file) as image:
         if image.mode == "1":

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from .datalist import FILE_KEYS, absolute_paths, read_datalist, require_folder
 from .labels import check_label, list_values, require_label_rule
 from .leakage import SECTIONS, check_leakage
-from .reading import UNREADABLE, Pixels, read_pixels
+from .reading import UNREADABLE, Pixels, read_pixels, read_stack
 
 MAX_LISTED = 20
 
@@ -81,6 +81,7 @@ def require_valid(path: str | Path, dataset_dir: str | Path, sections: list[str]
 
 def _check_case(case: dict[str, Any], datalist: dict[str, Any], labelled: bool) -> Iterator[Problem]:
     image: Pixels | None = None
+    read = read_stack if "slices" in case else read_pixels
     if labelled and "label" not in case:
         mend = "add its path, or take the case out of the datalist"
         found = "no label is listed for it, though others have one"
@@ -89,13 +90,13 @@ def _check_case(case: dict[str, Any], datalist: dict[str, Any], labelled: bool) 
         if key not in case:
             continue
         try:
-            pixels = read_pixels(case[key])
+            pixels = read(case[key])
         except UNREADABLE as error:
-            yield _problem(case, key, *_describe_unreadable(case[key], error))
+            yield _problem(case, key, *describe_unreadable(case[key], error))
             continue
         if key == "image":
             image = pixels
-        for finding in _findings(key, pixels, image, datalist):
+        for finding in find_problems(key, pixels, image, datalist):
             yield _problem(case, key, *finding)
 
 
@@ -106,14 +107,23 @@ def _problem(case: dict[str, Any], key: str, found: str, expected: str, mend: st
 Finding = tuple[str, str, str]  # found, expected, mend
 
 
-def _describe_unreadable(file: str, error: BaseException) -> Finding:
+def describe_unreadable(file: str | Path, error: BaseException) -> Finding:
+    """What `read_pixels` raised, as found, expected and mend."""
     if not Path(file).is_file():
         return "no such file", "the file the datalist names", "restore it, or correct the path or dataset_dir"
     found = f"not readable ({type(error).__name__}: {error})"
     return found, "a complete image file", "download or export it again, it is truncated or not an image"
 
 
-def _findings(key: str, pixels: Pixels, image: Pixels | None, datalist: dict[str, Any]) -> Iterator[Finding]:
+def find_problems(key: str, pixels: Pixels, image: Pixels | None, datalist: dict[str, Any]) -> Iterator[Finding]:
+    """Found, expected and mend of whatever is wrong with one file that could be read.
+
+    Args:
+        key: what the file is to its case: "image", "label", "region" or "second_label".
+        pixels: its content.
+        image: the image on whose grid it must lie, or None.
+        datalist: "channels" and "label_values" are looked up here.
+    """
     if image is not None and key != "image":
         yield from _compare_grids(pixels, image)
     if not np.isfinite(pixels.array).all():

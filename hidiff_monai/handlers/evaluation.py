@@ -63,18 +63,24 @@ class EvaluationWriter:
 
     def _score(self, engine: SupervisedEvaluator) -> None:
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            case = str(item["id"])
-            arrays = {key: _array(output[key]) for key in ("label", "refined", "prior", "variance", "entropy")}
-            region = _array(item["region"])[0] > 0.5 if "region" in item else None
-            picture = _picture(item, output)
-            trajectory = self._trajectory(engine, output)
-            for channel, target in enumerate(self.target_names):
-                maps = {key: value[channel] for key, value in arrays.items()}
-                self._score_target(case, target, maps, region)
-                name = case if len(self.target_names) == 1 else f"{case}_{target}"
-                self._save("arrays", name, _for_report(maps, region), image=picture, threshold=self.threshold)
-                if trajectory is not None:
-                    self._save_trajectory(name, trajectory, channel, image=picture, label=maps["label"] > 0.5)
+            self._score_item(engine, item, output)
+
+    def _score_item(self, engine: SupervisedEvaluator, item: dict[str, Any], output: dict[str, torch.Tensor]) -> None:
+        case = str(item["id"])
+        arrays = {key: _array(output[key]) for key in ("label", "refined", "prior", "variance", "entropy")}
+        region = _array(item["region"])[0] > 0.5 if "region" in item else None
+        picture = picture_of(item.get("picture", output[Keys.IMAGE]), stretch="picture" not in item)
+        trajectory = self._trajectory(engine, output)
+        for channel, target in enumerate(self.target_names):
+            maps = {key: value[channel] for key, value in arrays.items()}
+            self._score_target(case, target, maps, region)
+            name = self._array_name(case, target)
+            self._save("arrays", name, _for_report(maps, region), image=picture, threshold=self.threshold)
+            if trajectory is not None:
+                self._save_trajectory(name, trajectory, channel, image=picture, label=maps["label"] > 0.5)
+
+    def _array_name(self, case: str, target: str) -> str:
+        return case if len(self.target_names) == 1 else f"{case}_{target}"
 
     def _score_target(self, case: str, target: str, maps: dict[str, np.ndarray], region: np.ndarray | None) -> None:
         entropy, refined = torch.from_numpy(maps["entropy"]), torch.from_numpy(maps["refined"])
@@ -121,14 +127,17 @@ def _for_report(maps: dict[str, np.ndarray], region: np.ndarray | None) -> dict[
     return {**maps, "label": label, "region": inside}
 
 
-def _picture(item: dict[str, Any], output: dict[str, torch.Tensor]) -> np.ndarray:
-    """(H, W, 3) uint8: the first three channels of *picture*, or of the network's input stretched to 0 ... 255."""
-    if "picture" in item:
-        image = _array(item["picture"])
-    else:
-        image = _array(output[Keys.IMAGE])
-        image = 255 * (image - image.min()) / max(float(np.ptp(image)), 1e-6)
-    channels = image[:3] if len(image) >= 3 else image[[0, 0, 0]]
+def picture_of(image: torch.Tensor, stretch: bool) -> np.ndarray:
+    """An image (C, H, W) as (H, W, 3) uint8: its first three channels, or the first one in grey.
+
+    Args:
+        image: grey values in 0 ... 255, or with ``stretch`` any.
+        stretch: maps the image's smallest and largest value to 0 and 255.
+    """
+    values = _array(image)
+    if stretch:
+        values = 255 * (values - values.min()) / max(float(np.ptp(values)), 1e-6)
+    channels = values[:3] if len(values) >= 3 else values[[0, 0, 0]]
     return channels.transpose(1, 2, 0).round().clip(0, 255).astype(np.uint8)
 
 

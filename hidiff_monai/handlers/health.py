@@ -37,6 +37,14 @@ class HealthCheck:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._watch)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._judge)
 
+    def state_dict(self) -> dict[str, int]:
+        """The consecutive bad epochs so far."""
+        return {"bad_epochs": self._bad_epochs}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Takes up an earlier count."""
+        self._bad_epochs = state["bad_epochs"]
+
     def _reset(self) -> None:
         self._counts = {name: torch.zeros(4, dtype=torch.float64) for name in MASKS}
 

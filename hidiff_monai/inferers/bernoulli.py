@@ -107,8 +107,8 @@ class BernoulliDiffusionInferer(DiffusionInferer):
     @torch.no_grad()
     def sample(self, inputs: torch.Tensor, network: HiDiff) -> tuple[torch.Tensor, Trajectory]:  # type: ignore[override]
         """One chain with all its states: images (B, C, H, W) -> (refined (B, K, H, W), ``Trajectory``)."""
-        _, prior, features = network.predict_prior(_plain(inputs))
-        condition = network.refiner.encode_condition(_plain(inputs), prior, features)
+        _, prior, features = network.predict_prior(plain_tensor(inputs))
+        condition = network.refiner.encode_condition(plain_tensor(inputs), prior, features)
         steps: list[torch.Tensor] = []
         num_steps = self.num_inference_steps or network.num_inference_steps
         refined = network.reverse(
@@ -121,7 +121,7 @@ class BernoulliDiffusionInferer(DiffusionInferer):
     def _infer(
         self, inputs: torch.Tensor, network: HiDiff, generator: torch.Generator | None
     ) -> dict[str, torch.Tensor]:
-        inputs = _plain(inputs)
+        inputs = plain_tensor(inputs)
         sampler = self.sampler or network.sampler
         num_samples = self.num_samples or network.num_samples
         _, prior, features = network.predict_prior(inputs)
@@ -141,5 +141,6 @@ class BernoulliDiffusionInferer(DiffusionInferer):
         return None if self.seed is None else torch.Generator(device).manual_seed(self.seed)
 
 
-def _plain(inputs: torch.Tensor) -> torch.Tensor:
+def plain_tensor(inputs: torch.Tensor) -> torch.Tensor:
+    """The tensor without MONAI's metadata."""
     return inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs

@@ -2,15 +2,18 @@
 
 from hidiff_monai.io.checkpoint import check_architecture, load_weights, read_checkpoint, save_checkpoint
 from hidiff_monai.io.files import list_images, require_writable, write_atomically
-from hidiff_monai.io.predictions import SavePrediction
+from hidiff_monai.io.geometry import restore_to_source
+from hidiff_monai.io.predictions import SavePrediction, SaveVolumePrediction
 
 __all__ = [
     "SavePrediction",
+    "SaveVolumePrediction",
     "check_architecture",
     "list_images",
     "load_weights",
     "read_checkpoint",
     "require_writable",
+    "restore_to_source",
     "save_checkpoint",
     "write_atomically",
 ]

@@ -17,7 +17,7 @@ from hidiff_monai.metrics import paired_bootstrap, read_cases
 EVALUATE_COMMAND = "python -m monai.bundle run --config_file \"['configs/train.json','configs/evaluate.json']\""
 TRAIN_COMMAND = "python -m monai.bundle run --config_file configs/train.json"
 
-PHOTOGRAPH_KEYS = ("image", "prior", "refined", "variance", "entropy", "threshold")
+PHOTOGRAPH_KEYS = ("image", "prior", "refined", "entropy", "threshold")
 CASE_KEYS = (*PHOTOGRAPH_KEYS, "label", "region")
 TRAJECTORY_KEYS = ("states", "estimates", "timesteps", "image", "label")
 HISTORY_COLUMNS = ("epoch", "phase", "loss_segmentor", "loss_refiner", "val_dice_prior", "val_dice_refined")

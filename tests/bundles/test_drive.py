@@ -215,8 +215,8 @@ def test_training_and_inference_define_the_same_network() -> None:
     for key in ("segmentor", "refiner"):
         assert train[key] == inference[key]
     assert train["scheduler"] == inference["network_def"]["scheduler"]
-    assert train["load_transforms"][0] == inference["preprocessing"]["transforms"][0]
-    assert train["load_transforms"][-1] == inference["preprocessing"]["transforms"][-1]
+    assert train["load_transforms"] == "$photograph_transforms(@datalist_file)"
+    assert inference["preprocessing"]["transforms"] == "$photograph_transforms()"
 
 
 def test_bad_data_stops_before_training_and_leaves_nothing(settings: dict[str, object], tmp_path: Path) -> None:

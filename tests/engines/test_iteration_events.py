@@ -30,7 +30,7 @@ def test_events_fire_for_every_trained_network_and_once_for_the_model(
     trainer.run()
     assert [name for name, _ in seen] == ONE_NETWORK * networks + ["MODEL_COMPLETED"]
     forward, loss = seen[0][1], seen[1][1]
-    assert forward == {"image", "label", "pred"}
+    assert forward == {"image", "label", "prior", "pred"}
     assert loss - forward == {"loss", "loss_segmentor" if pretrain_epochs else "loss_refiner"}
 
 
@@ -101,5 +101,6 @@ def test_this_package_s_handlers_read_decollated_output_alike(
         texts.append(path.read_text())
         counts.append(health._counts)
     assert texts[0] == texts[1]
-    assert torch.equal(counts[0], counts[1])
-    assert counts[0][3] == 2 * 2 * 16 * 16
+    for name in ("segmentor", "refiner"):
+        assert torch.equal(counts[0][name], counts[1][name])
+        assert counts[0][name][3] == 2 * 2 * 16 * 16

@@ -11,7 +11,8 @@ NUM_FOLDS = 5
 def draw_order(names: Iterable[str], seed: int) -> list[str]:
     """Names in an order that the seed decides: by the SHA-256 of "seed:name".
 
-    No random generator is involved: the order stays the same with every version of every library.
+    No random generator is involved, so the order is the same everywhere and for ever, and a name that is missing from a
+    partial download leaves the others in their order.
     """
     return sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest())
 

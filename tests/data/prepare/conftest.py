@@ -1,13 +1,41 @@
-"""Made-up downloads: small images whose files have the names that the sites deliver."""
+"""Made-up downloads: small images and volumes whose files have the names that the sites deliver."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
+
+# Left-posterior-superior axes with unequal voxels and an origin: reorienting has something to do.
+LPS = np.array([[-0.8, 0, 0, 90], [0, -0.7, 0, 120], [0, 0, 3, -40], [0, 0, 0, 1.0]])
+
+
+@pytest.fixture(scope="session")
+def write_nifti() -> Callable[..., None]:
+    """Writes an array as NIfTI, and the folders above it."""
+
+    def write(file: Path, array: np.ndarray, affine: np.ndarray = LPS) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(array, affine), file)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def draw_volume() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """Draws an int16 image and a label with every one of the values in the slices above the lowest."""
+
+    def draw(seed: int, values: tuple[int, ...], shape: tuple[int, int, int] = (12, 10, 6)) -> tuple:
+        generator = np.random.default_rng(seed)
+        label = generator.choice(np.array(values, np.uint8), shape)
+        label[..., 0] = 0
+        return generator.integers(-1000, 1000, shape, dtype=np.int16), label
+
+    return draw
 
 
 @pytest.fixture(scope="session")

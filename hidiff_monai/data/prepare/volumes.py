@@ -1,0 +1,173 @@
+"""What volumetric data sets share: every raw case becomes slices, every problem is named, then comes the datalist."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from hidiff_monai.io import require_writable, write_atomically
+
+from ..leakage import SECTIONS
+from ..validate import Problem
+from .cases import RawCase, Reader, VolumeSet, current_geometry, problem_of, read_nifti, write_case
+
+NUM_FOLDS = 5
+
+
+def prepare_volumes(
+    volume_set: VolumeSet,
+    cases: list[RawCase],
+    output: Path,
+    problems: Iterable[Problem] = (),
+    read: Reader = read_nifti,
+) -> Path:
+    """Writes `output/cases/` and, if there is nothing wrong with any case, `output/datalist.json`.
+
+    A case that was prepared before from the very same files is kept, so an interrupted run goes on where it stopped.
+
+    Args:
+        volume_set: what the cases have in common.
+        cases: where they lie in the download, with their sections.
+        output: the folder to write to.
+        problems: what was found wrong while the cases were looked for.
+        read: reads one case.
+
+    Returns:
+        The datalist.
+
+    Raises:
+        ValueError: that lists every problem of every file; the datalist is then left as it was.
+    """
+    datalist = output / "datalist.json"
+    _require_own_folder(datalist, volume_set)
+    folder = require_writable(output / "cases")
+    all_problems = [*problems, *_find_shared(cases)]
+    geometries: dict[str, dict[str, Any]] = {}
+    for case in tqdm(cases, desc=f"Preparing {volume_set.name}", unit="case"):
+        geometry = current_geometry(case, volume_set, folder)
+        if geometry is None:
+            volume = read(case, volume_set)
+            if isinstance(volume, list):
+                all_problems += volume
+                continue
+            geometry = write_case(case, volume, volume_set, folder)
+        geometries[case.id] = geometry
+    all_problems += _find_duplicates([case for case in cases if case.id in geometries], geometries)
+    require_none(all_problems)
+    with write_atomically(datalist) as temporary:
+        content = describe_set(volume_set, cases, geometries)
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return datalist
+
+
+def require_none(problems: list[Problem]) -> None:
+    """Raises one ValueError with a line for every problem; silent if there is none."""
+    if problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise ValueError(f"{len(problems)} problem(s) found, no datalist written; expected none:\n{lines}")
+
+
+def describe_set(volume_set: VolumeSet, cases: list[RawCase], geometries: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The datalist of prepared cases, which are sorted by id within each section."""
+    sections = {name: sorted((case for case in cases if case.section == name), key=_id) for name in SECTIONS}
+    labelled = {"labelled_names": volume_set.labelled_names} if volume_set.labelled_names else {}
+    return {
+        **{key: getattr(volume_set, key) for key in ("name", "description", "reference", "licence", "channels")},
+        "label_values": {str(number): number for number in range(len(volume_set.label_names) + 1)},
+        "label_names": volume_set.label_names,
+        **labelled,
+        "exclusive": True,
+        **{name: [_describe(case, geometries[case.id]) for case in chosen] for name, chosen in sections.items()},
+        "folds": deal_folds([*sections["training"], *sections["validation"]]),
+    }
+
+
+def deal_folds(cases: list[RawCase]) -> dict[str, list[str]]:
+    """Ids of five folds for cross-validation: patients in the order of their names, dealt round like cards."""
+    patients = sorted({case.patient for case in cases})
+    fold_of = {patient: position % NUM_FOLDS for position, patient in enumerate(patients)}
+    folds = {str(fold): [case.id for case in cases if fold_of[case.patient] == fold] for fold in range(NUM_FOLDS)}
+    return {fold: sorted(ids) for fold, ids in folds.items() if ids}
+
+
+def nifti_stem(file: Path) -> str:
+    """The name of a .nii or .nii.gz file without these."""
+    return file.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def list_nifti(folder: Path, pattern: str = "*") -> list[Path]:
+    """The .nii and .nii.gz files in a folder, sorted; hidden ones, as macOS leaves them in archives, are left out."""
+    files = [file for file in folder.glob(pattern) if file.name.endswith((".nii", ".nii.gz"))]
+    return sorted(file for file in files if not file.name.startswith("."))
+
+
+def find_nifti(folder: Path, stem: str) -> Path:
+    """`stem.nii.gz`, or `stem.nii` where only that exists; whether either exists is seen when the case is read."""
+    plain = folder / f"{stem}.nii"
+    return plain if plain.is_file() else folder / f"{stem}.nii.gz"
+
+
+def _describe(case: RawCase, geometry: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": case.id,
+        "patient": case.patient,
+        "image": f"cases/{case.id}_image.npy",
+        "label": f"cases/{case.id}_label.npy",
+        "slices": geometry["slices"][1] - geometry["slices"][0],
+        "spacing": geometry["spacing"],
+    }
+
+
+def _require_own_folder(datalist: Path, volume_set: VolumeSet) -> None:
+    if not datalist.is_file():
+        return
+    try:
+        name = json.loads(datalist.read_text(encoding="utf-8"))["name"]
+    except (ValueError, KeyError, TypeError):
+        name = "something else"
+    if name != volume_set.name:
+        raise ValueError(f"{datalist} is of {name}; expected {volume_set.name} or no datalist: name another output")
+
+
+def _find_shared(cases: list[RawCase]) -> list[Problem]:
+    """Cases that are there twice, and patients of whom cases are in two sections."""
+    problems = []
+    for name, group in groupby(sorted(cases, key=_id), key=_id):
+        first, *others = group
+        for case in others:
+            split = {first.section, case.section}
+            found = f"case {name} is also {first.images[0]}" + (f", in {sorted(split)}" if len(split) == 2 else "")
+            problems.append(problem_of(case, "image", case.images[0], found, "a case once", "remove one of the two"))
+    for name, group in groupby(sorted(cases, key=_patient), key=_patient):
+        first, *others = group
+        for case in others:
+            if case.section != first.section and case.id != first.id:
+                found = f"patient {name} in '{case.section}', and in '{first.section}' with {first.id}"
+                mend = "correct the split that came with the data, or move one of the files"
+                problems.append(problem_of(case, "image", case.images[0], found, "a patient in one section", mend))
+    return problems
+
+
+def _find_duplicates(cases: list[RawCase], geometries: dict[str, dict[str, Any]]) -> list[Problem]:
+    """Images with the very same voxels under two names."""
+    seen: dict[str, RawCase] = {}
+    problems = []
+    for case in cases:
+        first = seen.setdefault(geometries[case.id]["sha256"]["image"], case)
+        if first.id != case.id:
+            found = f"the same voxels as {first.images[0]} ({first.section}, this one {case.section})"
+            problems.append(problem_of(case, "image", case.images[0], found, "every case once", "remove the copy"))
+    return problems
+
+
+def _id(case: RawCase) -> str:
+    return case.id
+
+
+def _patient(case: RawCase) -> str:
+    return case.patient

@@ -1,0 +1,65 @@
+"""From predicted volumes to figures per case and class, and to slices for the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from monai.engines import SupervisedEvaluator
+from monai.utils.enums import CommonKeys as Keys
+
+from hidiff_monai.handlers.evaluation import EvaluationWriter, picture_of
+from hidiff_monai.inferers import case_uncertainty
+from hidiff_monai.metrics import score_case
+
+WHOLE_VOLUME = "whole volume"
+
+
+class VolumeEvaluationWriter(EvaluationWriter):
+    """Scores prior and refined classes of whole volumes; each class has its row.
+
+    Expects decollated output items with *refined*, *prior*, *label* (class numbers, 0 the background) and *entropy*,
+    (1, X, Y, D) each, and *image* (C, X, Y, D); batch items with *id* and *spacing*, three sizes in mm. HD95 is given
+    in voxels, the papers' convention, and as *hd95_mm*.
+
+    For the report, the slice with most of a class (in the label, or where that has none in the refined mask) is saved
+    as the case's picture of that class.
+
+    Args:
+        folder: receives cases.csv, cases.json, summary.json, table.txt, arrays/<case>_<class>.npz.
+        target_names: names of the classes 1 ... K.
+    """
+
+    def __init__(self, folder: str, target_names: list[str]) -> None:
+        super().__init__(folder, target_names)
+
+    def _score_item(self, engine: SupervisedEvaluator, item: dict[str, Any], output: dict[str, torch.Tensor]) -> None:
+        case = str(item["id"])
+        classes = {key: torch.as_tensor(output[key])[0].cpu().numpy() for key in ("label", "refined", "prior")}
+        entropy = torch.as_tensor(output["entropy"])[0].cpu()
+        spacing = [float(size) for size in item["spacing"]]
+        for number, target in enumerate(self.target_names, start=1):
+            masks = {key: value == number for key, value in classes.items()}
+            uncertainty = case_uncertainty(entropy.float(), torch.from_numpy(masks["refined"]).float())
+            for method in ("prior", "refined"):
+                scores = score_case(masks[method], masks["label"])
+                row = {"case": case, "method": method, "region": WHOLE_VOLUME, "target": target}
+                distance = score_case(masks[method], masks["label"], spacing=spacing)["hd95"]
+                self.rows.append({**row, **scores, "hd95_mm": distance, "uncertainty": uncertainty})
+            self._save_slice(self._array_name(case, target), masks, entropy, torch.as_tensor(output[Keys.IMAGE]))
+
+    def _save_slice(self, name: str, masks: dict[str, np.ndarray], entropy: torch.Tensor, image: torch.Tensor) -> None:
+        areas = masks["label" if masks["label"].any() else "refined"].sum(axis=(0, 1))
+        k = int(areas.argmax())
+        arrays = {key: _upright(masks[key][..., k]).astype(np.float32) for key in ("prior", "refined")}
+        arrays["entropy"] = _upright(entropy[..., k].float().numpy())
+        arrays["label"] = _upright(masks["label"][..., k]).astype(np.uint8)
+        arrays["region"] = np.ones_like(arrays["label"])
+        picture = _upright(picture_of(image[:1, ..., k], stretch=True))
+        self._save("arrays", name, arrays, image=picture, threshold=self.threshold)
+
+
+def _upright(plane: np.ndarray) -> np.ndarray:
+    """(X, Y, ...) in RAS -> rows from anterior to posterior, the patient's right on the left, as radiologists look."""
+    return np.ascontiguousarray(np.swapaxes(plane, 0, 1)[::-1, ::-1])

@@ -1,0 +1,74 @@
+"""Between a volume as it came and as it is cut: RAS axes, slices along the last; and its range of values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
+
+RAS = np.array([[0, 1], [1, 1], [2, 1]])  # axis i runs along world axis i, upwards
+
+
+def to_ras(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Flips and permutes (X, Y, Z, ...) so that its axes run right, anterior, superior; no voxel is changed.
+
+    Args:
+        array: the volume; axes after the third are left alone.
+        affine: (4, 4), voxel to world in mm.
+    """
+    return apply_orientation(array, io_orientation(affine))
+
+
+def ras_affine(geometry: dict[str, Any]) -> np.ndarray:
+    """Voxel to world in mm, (4, 4), of a prepared volume: reoriented to RAS and cut to its slices.
+
+    Args:
+        geometry: "shape" and "affine" of the source, and "slices", the first and last-plus-one that were kept.
+    """
+    affine = np.asarray(geometry["affine"], float)
+    moved = affine @ inv_ornt_aff(io_orientation(affine), geometry["shape"])
+    moved[:3, 3] += moved[:3, 2] * geometry["slices"][0]
+    return moved
+
+
+def spacing_mm(geometry: dict[str, Any]) -> list[float]:
+    """Edge lengths of a prepared volume's voxels along X, Y and D, in mm."""
+    return [float(edge) for edge in nibabel.affines.voxel_sizes(ras_affine(geometry))]
+
+
+def restore_to_source(mask: np.ndarray, geometry: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Puts a mask of a prepared volume back onto the grid of its source, voxel by voxel.
+
+    Args:
+        mask: (X, Y, D), as predicted for the prepared volume.
+        geometry: the case's geometry, as `read_geometry` gives it.
+
+    Returns:
+        The mask with the source's shape and axes, 0 in slices that were cut off, and the source's affine (4, 4).
+
+    Raises:
+        ValueError: if the mask is not of the prepared volume's shape.
+    """
+    affine, shape = np.asarray(geometry["affine"], float), geometry["shape"]
+    source_axes = io_orientation(affine)
+    full_shape = [0, 0, 0]
+    for size, world_axis in zip(shape, source_axes[:, 0], strict=True):
+        full_shape[int(world_axis)] = size
+    first, last = geometry["slices"]
+    expected = (full_shape[0], full_shape[1], last - first)
+    if mask.shape != expected:
+        raise ValueError(
+            f"mask has shape {mask.shape}; expected {expected}, that of the prepared volume: "
+            f"give the prediction of this very case, without channel or batch axis"
+        )
+    full = np.zeros(full_shape, mask.dtype)
+    full[..., first:last] = mask
+    return np.ascontiguousarray(apply_orientation(full, ornt_transform(RAS, source_axes))), affine
+
+
+def mean_and_deviation(channel: np.ndarray) -> tuple[float, float]:
+    """Of the non-zero voxels of a whole channel (X, Y, Z), as in MONAI's `NormalizeIntensity(nonzero=True)`."""
+    values = channel[channel != 0].astype(np.float64)
+    return (float(values.mean()), float(values.std())) if values.size else (0.0, 1.0)

@@ -1,0 +1,23 @@
+"""What the bundles have in common, as functions that their configurations call."""
+
+from hidiff_monai.recipes.training import attach_handlers
+from hidiff_monai.recipes.transforms import (
+    augment_2d,
+    mask_transforms,
+    nifti_transforms,
+    photograph_transforms,
+    slice_transforms,
+    unpack_predictions,
+    volume_transforms,
+)
+
+__all__ = [
+    "attach_handlers",
+    "augment_2d",
+    "mask_transforms",
+    "nifti_transforms",
+    "photograph_transforms",
+    "slice_transforms",
+    "unpack_predictions",
+    "volume_transforms",
+]

@@ -1,0 +1,127 @@
+"""What every bundle's training checks, shows, records and restores."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Events
+from ignite.handlers import ProgressBar
+from monai.engines import SupervisedEvaluator
+from monai.handlers import (
+    LrScheduleHandler,
+    StatsHandler,
+    TensorBoardImageHandler,
+    TensorBoardStatsHandler,
+    from_engine,
+)
+from torch.optim.lr_scheduler import LambdaLR
+
+from hidiff_monai.engines import AlternateCollaborativeTrainer, PolynomialDecay
+from hidiff_monai.handlers import (
+    AlternateCollaborativeHandler,
+    BestModelSaver,
+    EpochSeed,
+    HealthCheck,
+    HistoryWriter,
+    LossProgressBar,
+    ResumableEMA,
+    ResumableTraining,
+)
+from hidiff_monai.io import require_writable
+
+
+def attach_handlers(
+    trainer: AlternateCollaborativeTrainer,
+    evaluator: SupervisedEvaluator,
+    alternation: AlternateCollaborativeHandler,
+    ema: ResumableEMA,
+    output_dir: str | Path,
+    model_dir: str | Path,
+    val_interval: int,
+    seed: int,
+    resume_from: str | Path | None = None,
+    settings: dict[str, Any] | None = None,
+) -> None:
+    """Attaches the handlers of a training, in the order in which they depend on each other.
+
+    The seed of each epoch, alternation, polynomial decay of both learning rates, running average, health check,
+    progress bars, TensorBoard, validation (also after the last epoch), best model, ``history.csv`` and resume states.
+
+    Args:
+        trainer: the trainer; its loader's dataset keeps the random transforms.
+        evaluator: validates the running average; its metrics are *val_dice_refined* and *val_dice_prior*.
+        alternation: which network trains when; its end of pre-training starts the refiner's decay.
+        ema: the running average of both networks.
+        output_dir: receives ``history.csv``, ``resume/`` and ``tensorboard/``.
+        model_dir: receives ``model.pt``, the running average with the best *val_dice_refined*.
+        val_interval: epochs between validations.
+        seed: the run's seed.
+        resume_from: a state to take up; None means the newest, or a fresh start.
+        settings: what must be the same when a run is taken up, by name; the seed is added.
+
+    Raises:
+        ValueError: when ``output_dir`` cannot be written.
+    """
+    output_dir = require_writable(output_dir)
+    tensorboard = str(output_dir / "tensorboard")
+    max_epochs = trainer.state.max_epochs
+    schedules = _decay(trainer, alternation.pretrain_epochs)
+    health, best_model = HealthCheck(), BestModelSaver(Path(model_dir) / "model.pt", ema.ema_model, "val_dice_refined")
+
+    EpochSeed(seed, trainer.data_loader.dataset).attach(trainer)  # type: ignore[union-attr, arg-type]
+    alternation.attach(trainer)
+    for schedule in schedules.values():
+        LrScheduleHandler(schedule, print_lr=False).attach(trainer)  # type: ignore[arg-type]
+    ema.attach(trainer, name="ema_momentum", event=Events.ITERATION_COMPLETED)
+    health.attach(trainer)
+    LossProgressBar().attach(trainer)
+    TensorBoardStatsHandler(log_dir=tensorboard, output_transform=_losses).attach(trainer)
+
+    ProgressBar(desc="validation").attach(evaluator)
+    StatsHandler(iteration_log=False).attach(evaluator)
+    best_model.attach(evaluator)
+    TensorBoardStatsHandler(
+        log_dir=tensorboard, iteration_log=False, global_epoch_transform=lambda _: trainer.state.epoch
+    ).attach(evaluator)
+    TensorBoardImageHandler(
+        log_dir=tensorboard,
+        batch_transform=from_engine(["image", "label"]),
+        output_transform=from_engine(["refined"]),
+        global_iter_transform=lambda _: trainer.state.epoch,
+    ).attach(evaluator)
+    trainer.add_event_handler(
+        Events.EPOCH_COMPLETED(event_filter=lambda _, epoch: epoch % val_interval == 0 or epoch == max_epochs),
+        lambda: evaluator.run(trainer.state.epoch),
+    )
+
+    HistoryWriter(output_dir / "history.csv", alternation, evaluator).attach(trainer)
+    ResumableTraining(
+        output_dir / "resume",
+        objects={
+            "network": trainer.network,
+            "ema": ema.ema_model,
+            "segmentor_optimizer": trainer.segmentor_optimizer,
+            "refiner_optimizer": trainer.optimizer,
+            **schedules,
+            "health": health,
+            "best_model": best_model,
+        },
+        resume_from=resume_from,
+        settings={"seed": seed, **(settings or {})},
+    ).attach(trainer)
+
+
+def _decay(trainer: AlternateCollaborativeTrainer, pretrain_epochs: int) -> dict[str, LambdaLR]:
+    # the refiner's schedule counts the epochs in which its optimizer rests
+    warnings.filterwarnings("ignore", "Detected call of .lr_scheduler.step", UserWarning)
+    last = trainer.state.max_epochs
+    return {
+        "segmentor_schedule": LambdaLR(trainer.segmentor_optimizer, PolynomialDecay([0, last])),
+        "refiner_schedule": LambdaLR(trainer.optimizer, PolynomialDecay([min(pretrain_epochs, last), last])),
+    }
+
+
+def _losses(output: dict[str, Any]) -> dict[str, float]:
+    return {key: float(value) for key, value in output.items() if key.startswith("loss_")}

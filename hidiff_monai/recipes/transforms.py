@@ -1,0 +1,182 @@
+"""Lists of MONAI transforms that several bundles share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from monai.transforms import (
+    AsDiscreted,
+    Compose,
+    CopyItemsd,
+    Lambda,
+    LoadImaged,
+    NormalizeIntensityd,
+    RandAffined,
+    RandFlipd,
+    RandRotate90d,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+    RandSpatialCropSamplesd,
+    Resized,
+    ScaleIntensityRanged,
+    SelectItemsd,
+    SpatialPadd,
+    Transform,
+)
+from PIL import Image
+
+from hidiff_monai.data import (
+    ClassesToChannelsd,
+    LoadNiftid,
+    LoadSliced,
+    LoadVolumed,
+    NormalizeByVolumed,
+    label_transform,
+)
+
+
+def photograph_transforms(datalist_file: str | Path | None = None) -> list[Transform]:
+    """Reads a colour photograph with its label and *region*; normalises each channel over its non-zero pixels.
+
+    Args:
+        datalist_file: says which class a label's grey value means, and keeps a copy of the image as *picture* for the
+            report; None where there are images only, in inference.
+    """
+    image = LoadImaged(
+        "image",
+        reader="PILReader",
+        converter=_as_rgb,
+        reverse_indexing=False,
+        ensure_channel_first=True,
+        dtype=np.float32,
+    )
+    normalise = NormalizeIntensityd("image", nonzero=True, channel_wise=True)
+    if datalist_file is None:
+        return [image, normalise]
+    masks = LoadImaged(
+        ["label", "region"],
+        reader="PILReader",
+        converter=_as_grey,
+        reverse_indexing=False,
+        ensure_channel_first=True,
+        allow_missing_keys=True,
+    )
+    return [
+        image,
+        masks,
+        label_transform(datalist_file),
+        AsDiscreted("region", threshold=0.5, allow_missing_keys=True),
+        CopyItemsd("image", names="picture"),
+        normalise,
+    ]
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    return image.convert("RGB")
+
+
+def _as_grey(image: Image.Image) -> Image.Image:
+    return image.convert("L")
+
+
+def slice_transforms(num_classes: int, intensity_window: Sequence[float] | None = None) -> list[Transform]:
+    """Reads a slice of a prepared volume: image (C, X, Y), label (num_classes + 1, X, Y) with the background first.
+
+    Args:
+        num_classes: K, without the background.
+        intensity_window: the image's values (lowest, highest) that become 0 and 1, what lies outside is clipped, as
+            for Hounsfield units; None normalises each channel over the volume's non-zero voxels.
+    """
+    return [
+        LoadSliced(["image", "label"]),
+        _intensity(intensity_window),
+        ClassesToChannelsd("label", num_classes, exclusive=True),
+    ]
+
+
+def volume_transforms(intensity_window: Sequence[float] | None = None) -> list[Transform]:
+    """Reads a prepared volume: image (C, X, Y, D), label (1, X, Y, D) of class numbers; see ``slice_transforms``."""
+    return [LoadVolumed(["image", "label"]), _intensity(intensity_window)]
+
+
+def nifti_transforms(intensity_window: Sequence[float] | None = None) -> list[Transform]:
+    """Reads NIfTI files to predict: image (C, X, Y, D) in RAS; see ``slice_transforms``."""
+    return [LoadNiftid("image"), _intensity(intensity_window)]
+
+
+def _intensity(window: Sequence[float] | None) -> Transform:
+    if window is None:
+        return NormalizeByVolumed("image")
+    low, high = window
+    return ScaleIntensityRanged("image", a_min=low, a_max=high, b_min=0.0, b_max=1.0, clip=True)
+
+
+def augment_2d(
+    crop_size: Sequence[int],
+    num_crops: int = 1,
+    rotation: float = 0.8,
+    scaling: float = 0.2,
+    intensity: float = 0.2,
+    resize: bool = False,
+    flips: bool = True,
+) -> list[Transform]:
+    """Crops and augments *image* (C, H, W) and *label* (K, H, W), and drops every other key.
+
+    Flips and quarter turns with probability 1/2 each; rotation and scaling in three of ten cases, with reflected
+    borders; each channel's contrast, and the brightness, in every second. Images smaller than the crop are padded.
+
+    Args:
+        crop_size: (H, W) of the crops.
+        num_crops: crops per image.
+        rotation: largest angle, in radians.
+        scaling: largest relative change of size.
+        intensity: largest relative change of contrast, and largest shift in units of the normalised image.
+        resize: brings whole images to ``crop_size`` instead of cropping, as ``ResizeInferer`` does.
+        flips: false where left and right, up and down mean something, as in a body.
+    """
+    keys = ["image", "label"]
+    resized = Resized(keys, crop_size, mode=["area", "nearest"])
+    cropped = [
+        SpatialPadd(keys, crop_size),
+        RandSpatialCropSamplesd(keys, crop_size, num_crops, random_size=False),
+    ]
+    flipped = [
+        RandFlipd(keys, prob=0.5, spatial_axis=0),
+        RandFlipd(keys, prob=0.5, spatial_axis=1),
+        RandRotate90d(keys, prob=0.5),
+    ]
+    return [
+        SelectItemsd(keys),
+        *([resized] if resize else cropped),
+        *(flipped if flips else []),
+        RandAffined(
+            keys,
+            prob=0.3,
+            rotate_range=rotation,
+            scale_range=scaling,
+            mode=["bilinear", "nearest"],
+            padding_mode="reflection",
+        ),
+        RandScaleIntensityd("image", factors=intensity, prob=0.5, channel_wise=True),
+        RandShiftIntensityd("image", offsets=intensity, prob=0.5),
+    ]
+
+
+def unpack_predictions() -> Transform:
+    """Puts the inferer's maps beside *label*: {"pred": {"refined": ...}, ...} -> {"refined": ..., "pred": ..., ...}."""
+    return Lambda(lambda item: {**item, **item["pred"]})
+
+
+def mask_transforms(threshold: float = 0.5, num_classes: int | None = None) -> Compose:
+    """Turns *refined* and *prior* probabilities (K, ...) into masks in {0, 1}.
+
+    Args:
+        threshold: probability above which a pixel is foreground, channel by channel.
+        num_classes: K where the channels exclude each other: the most probable class wins, no threshold is used.
+    """
+    keys = ["refined", "prior"]
+    if num_classes is None:
+        return Compose([unpack_predictions(), AsDiscreted(keys, threshold=threshold)])
+    return Compose([unpack_predictions(), AsDiscreted(keys, argmax=True, to_onehot=num_classes)])

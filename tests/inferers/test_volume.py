@@ -1,0 +1,52 @@
+"""Volumes: every slice as the 2-D inferer reads it, kept as classes."""
+
+from typing import Any
+
+import pytest
+import torch
+from monai.data import MetaTensor
+from torch import nn
+
+from hidiff_monai.inferers import BernoulliDiffusionInferer, VolumeInferer
+from hidiff_monai.networks import DiffusionRefiner, HiDiff
+from hidiff_monai.schedulers import BernoulliScheduler
+from hidiff_monai.segmentors import UNetSegmentor
+
+OUTPUTS = ("refined", "prior", "entropy")
+
+
+@pytest.fixture(scope="module", params=[1, 3])
+def network(request: pytest.FixtureRequest) -> HiDiff:
+    torch.manual_seed(0)
+    segmentor = UNetSegmentor(1, request.param, (2, 2, 4, 4, 4, 4))
+    refiner = DiffusionRefiner(
+        1, request.param, segmentor.feature_channels, channels=(4,) * 6, embedding_dim=8, num_heads=2
+    )
+    nn.init.normal_(refiner.head.weight)
+    nn.init.normal_(segmentor.head.weight)
+    return HiDiff(segmentor, refiner, BernoulliScheduler(10), exclusive=request.param > 1, num_inference_steps=2).eval()
+
+
+def test_every_slice_is_read_as_by_the_2d_inferer(network: HiDiff) -> None:
+    volume = torch.rand(1, 1, 32, 40, 5)
+    inferer = BernoulliDiffusionInferer(outputs=OUTPUTS)
+    results = VolumeInferer(inferer, batch_size=2, progress=False)(MetaTensor(volume), network)
+    assert {name: value.dtype for name, value in results.items()} == {
+        "refined": torch.uint8,
+        "prior": torch.uint8,
+        "entropy": torch.float16,
+    }
+    for k in range(5):
+        maps: Any = inferer(volume[..., k], network)
+        for name in ("refined", "prior"):
+            several = maps[name].shape[1] > 1
+            expected = maps[name].argmax(1) if several else (maps[name][:, 0] > 0.5)
+            assert torch.equal(results[name][:, 0, ..., k], expected.to(torch.uint8))
+        torch.testing.assert_close(
+            results["entropy"][:, 0, ..., k].float(), maps["entropy"].mean(1), atol=1e-3, rtol=1e-3
+        )
+
+
+def test_an_inferer_without_the_maps_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"outputs \['refined'\] lack \['entropy', 'prior'\]: add them"):
+        VolumeInferer(BernoulliDiffusionInferer())
