@@ -52,3 +52,11 @@ def test_complexity_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     main(["complexity", "--width", "4", "--image_size", "64", "--as_json"])
     counts = json.loads(capsys.readouterr().out)
     assert counts["binarized"]["parameters"]["binary"] > 0 == counts["real-valued"]["parameters"]["binary"]
+
+
+def test_a_misspelt_option_stops_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["demo", "--outptu", str(tmp_path / "out")])
+    assert end.value.code == 1
+    assert "hidiff demo has no option --outptu; expected one of --output, --data, --seed" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
