@@ -62,6 +62,11 @@ def check_dataset(
     if lacking:
         raise ValueError(f"{path}: {lacking} missing; expected both: add them as in data_lists/drive.json")
     cases = [absolute_paths(case, root) for name in chosen for case in datalist[name]]
+    if cases and not any(Path(case["image"]).is_file() for case in cases):
+        raise ValueError(
+            f"{root}: none of the {len(cases)} images is there; expected {datalist[chosen[0]][0]['image']} and so on: "
+            "point dataset_dir at the folder that holds them"
+        )
     bar = tqdm(cases, desc="Checking data", unit="case", disable=not progress)
     labelled = any("label" in case for case in cases)
     return [problem for case in bar for problem in _check_case(case, datalist, labelled)]
