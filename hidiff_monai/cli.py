@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,20 +120,38 @@ def complexity(width: int = 128, image_size: int = 256, num_steps: int = 10, as_
         print("\n\n".join(f"{name}\n{report.format()}" for name, report in reports.items()))
 
 
+VERBS: dict[str, Callable[..., None]] = {
+    "check": check,
+    "compare": compare,
+    "complexity": complexity,
+    "demo": demo,
+    "prepare": prepare,
+}
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point: mistakes of the user end in one message and exit code 1, not in a traceback."""
     try:
-        return fire.Fire(
-            {"check": check, "compare": compare, "complexity": complexity, "demo": demo, "prepare": prepare},
-            arguments,
-            name="hidiff",
-        )
+        _refuse_unknown_options(sys.argv[1:] if arguments is None else arguments)
+        return fire.Fire(VERBS, arguments, name="hidiff")
     except (ValueError, RuntimeError) as error:
         message = _find_message(error)
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
         sys.exit(1)
+
+
+def _refuse_unknown_options(arguments: list[str]) -> None:
+    """Fire would run the verb first, for minutes, and complain about the option afterwards."""
+    if not arguments or arguments[0] not in VERBS:
+        return
+    known = [*inspect.signature(VERBS[arguments[0]]).parameters, "help"]
+    for argument in arguments[1:]:
+        name = argument[2:].split("=")[0].replace("-", "_")
+        if argument.startswith("--") and name and name not in known and name.removeprefix("no") not in known:
+            options = ", ".join(f"--{option}" for option in known)
+            raise ValueError(f"hidiff {arguments[0]} has no option --{name}; expected one of {options}")
 
 
 def _find_message(error: BaseException | None) -> BaseException | None:

@@ -123,3 +123,11 @@ def test_prepare_of_a_broken_download_ends_with_its_files(tmp_path: Path, capsys
     error = capsys.readouterr().err
     assert "liver_1.nii.gz: not readable" in error and "labelsTr/liver_1.nii.gz: no such file" in error
     assert "Traceback" not in error
+
+
+def test_a_misspelt_option_stops_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["demo", "--outptu", str(tmp_path / "out")])
+    assert end.value.code == 1
+    assert "hidiff demo has no option --outptu; expected one of --output, --data, --seed" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

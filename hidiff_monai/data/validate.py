@@ -64,6 +64,12 @@ def check_dataset(
         raise ValueError(f"{path}: 'channels' missing; expected a number: add it as in data_lists/drive.json")
     require_label_rule(path, datalist)
     cases = [absolute_paths(case, root) for name in chosen for case in datalist[name]]
+    if cases and not any(Path(case["image"]).is_file() for case in cases):
+        first = next(case["image"] for name in chosen for case in datalist[name])
+        raise ValueError(
+            f"{root}: none of the {len(cases)} images is there; expected {first} and so on: point dataset_dir at the "
+            "folder that holds them"
+        )
     bar = tqdm(cases, desc="Checking data", unit="case", disable=not progress)
     labelled = any("label" in case for case in cases)
     return [problem for case in bar for problem in _check_case(case, datalist, labelled)]

@@ -50,6 +50,7 @@ class AlternateCollaborativeHandler:
 
     def attach(self, engine: AlternateCollaborativeTrainer) -> None:
         """Registers the handler."""
+        engine.add_event_handler(Events.STARTED, self._warn_if_refiner_idles)
         engine.add_event_handler(Events.EPOCH_STARTED, self._announce)
         engine.add_event_handler(Events.ITERATION_STARTED, self._set_plan)
 
@@ -66,6 +67,13 @@ class AlternateCollaborativeHandler:
             updates_refiner=window % self.refiner_every == 0,
             lambda_diff=self.lambda_diff if epoch > self.collaboration_start else 0.0,
         )
+
+    def _warn_if_refiner_idles(self, engine: Engine) -> None:
+        if engine.state.max_epochs is not None and engine.state.max_epochs <= self.pretrain_epochs:
+            self.logger.warning(
+                f"max_epochs is {engine.state.max_epochs}, all of them pre-training (pretrain_epochs is "
+                f"{self.pretrain_epochs}): the refiner is not trained; lower pretrain_epochs to train it"
+            )
 
     def _announce(self, engine: Engine) -> None:
         if engine.state.epoch in (1, self.pretrain_epochs + 1):

@@ -12,6 +12,7 @@ from monai.utils.enums import CommonKeys as Keys
 from hidiff_monai.handlers.output import output_items, output_losses
 
 NOISE_MARGIN = 1.25
+NEGLIGIBLE = 1e-3
 MASKS = {"segmentor": "prior", "refiner": Keys.PRED}
 
 
@@ -99,8 +100,9 @@ def describe_collapse(predicted: float, labelled: float, common: float, total: f
     """
     if labelled == 0:
         return None
-    if predicted == 0:
-        return f"masks are empty (all 0), while {labelled / total:.1%} of the pixels are labelled"
+    if predicted < NEGLIGIBLE * labelled:
+        amount = "all 0" if predicted == 0 else "all but 0"
+        return f"masks are empty ({amount}), while {labelled / total:.1%} of the pixels are labelled"
     if predicted == total:
         return f"masks are full (all 1), while {labelled / total:.1%} of the pixels are labelled"
     dice, chance = 2 * common / (predicted + labelled), 2 * predicted * labelled / total / (predicted + labelled)

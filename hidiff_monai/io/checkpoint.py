@@ -46,7 +46,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path}: there is no such checkpoint")
+        raise ValueError(
+            f"{path}: there is no such checkpoint; expected one that a training wrote, <output_dir>/models/model.pt: "
+            "name it as checkpoint"
+        )
     try:
         if not zipfile.is_zipfile(path):  # what torch.save writes is one, unless cut off
             raise EOFError("no end of the archive")
@@ -97,5 +100,5 @@ def check_architecture(network: nn.Module, state: dict[str, torch.Tensor], sourc
     if differences:
         raise ValueError(
             f"{source}: belongs to another architecture: {'; '.join(differences[:5])} ({len(differences)} differences "
-            "in all): use the network_def it was trained with"
+            "in all): give the segmentor and refiner settings, or the override file, it was trained with"
         )

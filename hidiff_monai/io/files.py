@@ -18,6 +18,8 @@ def list_images(path: str | Path) -> list[str]:
         ValueError: when there is none.
     """
     path = Path(path)
+    if not path.exists():
+        raise ValueError(f"{path}: there is no such file or folder; expected a folder of images, or one: correct it")
     files = [path] if path.is_file() else sorted(path.glob("*"))
     images = [str(file) for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
     stems = [Path(image).stem for image in images]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,18 @@ class SavePrediction(Transform):
     def __init__(self, output_dir: str | Path, threshold: float = 0.5) -> None:
         self.output_dir = Path(output_dir)
         self.threshold = threshold
+        self.logger = logging.getLogger(__name__)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         """Writes the two files of one case."""
         name = Path(item["image"].meta["filename_or_obj"]).stem
         require_writable(self.output_dir)
-        self._write(f"{name}_mask.png", item["pred"]["refined"][0] > self.threshold)
+        mask = item["pred"]["refined"][0] > self.threshold
+        if not mask.any():
+            self.logger.warning(f"{name}: the mask is empty, no pixel is above the threshold of {self.threshold}")
+        self._write(f"{name}_mask.png", mask)
         self._write(f"{name}_entropy.png", item["pred"]["entropy"][0] / math.log(2))
+        self.logger.info(f"{name}: wrote {self.output_dir / name}_mask.png and _entropy.png")
         return item
 
     def _write(self, name: str, values: torch.Tensor) -> None:

@@ -101,6 +101,8 @@ def verdict(comparison: Comparison) -> str:
     gain = comparison.gain
     counts = f"{(gain > 0).sum()} of {len(gain)} images gain, {(gain < 0).sum()} lose."
     where = f"Scored over the region “{comparison.region}”."
+    if comparison.refined.max() == 0:
+        return f"No refined mask meets its label: too short a training, or images unlike those it trained on. {where}"
     if comparison.interval is None:
         return f"A single image has no interval: nothing follows for other images. {where}"
     low, high = comparison.interval

@@ -159,15 +159,24 @@ def test_one_bit_and_palette_masks_read_as_the_grey_they_show(tmp_path):
         np.testing.assert_array_equal(read_pixels(tmp_path / name).array[..., 0], mask * 255)
 
 
-def test_require_valid_lists_all_then_counts(sound, tmp_path):
-    with pytest.raises(ValueError, match=r"6 problem\(s\)") as error:
-        require_valid(sound, tmp_path)
-    assert str(error.value).count("no such file") == 6
-    cases = [{"id": str(number), "image": f"{number}.png"} for number in range(23)]
+def test_require_valid_lists_all_then_counts(copy, tmp_path):
+    for file in (copy / "training").rglob("*.gif"):
+        file.unlink()
+    with pytest.raises(ValueError, match=r"problem\(s\) found") as error:
+        require_valid(copy / "datalist.json", copy)
+    gone = str(error.value).count("no such file")
+    assert gone == str(error.value).count("\n") > 1
+    cases = [{"id": str(number), "image": f"{number}.png"} for number in range(24)]
+    Image.new("L", (4, 4)).save(tmp_path / "0.png")
     (tmp_path / "long.json").write_text(json.dumps({"channels": 1, "label_values": {}, "training": cases}))
     with pytest.raises(ValueError, match=r"and 3 more") as error:
         require_valid(tmp_path / "long.json", tmp_path)
     assert str(error.value).count("no such file") == 20
+
+
+def test_a_wrong_folder_is_said_once(sound, tmp_path):
+    with pytest.raises(ValueError, match=r"none of the \d images is there; expected training/images.* dataset_dir"):
+        check_dataset(sound, tmp_path, progress=False)
 
 
 def test_only_the_named_sections_are_checked(copy):

@@ -89,6 +89,7 @@ def test_nan_pixels_stop_a_real_trainer(
     ("counts", "words"),
     [
         ((0, 100, 0, 1000), "empty (all 0), while 10.0% of the pixels are labelled"),
+        ((9, 10_000, 0, 100_000), "empty (all but 0), while 10.0%"),
         ((1000, 100, 100, 1000), "full (all 1), while 10.0%"),
         # Dice 2*24/(200+100) = 0.160; at chance 2*200*100/1000/300 = 0.133, times 1.25 = 0.167
         ((200, 100, 24, 1000), "noise: Dice 0.160, where a random mask of their size has 0.133"),

@@ -90,7 +90,10 @@ def test_another_architecture_is_named_key_by_key_and_loads_nothing(tmp_path: Pa
     with pytest.raises(ValueError, match="belongs to another architecture") as error:
         load_weights(network, tmp_path / "model.pt")
     message = str(error.value)
-    assert "1.weight is missing" in message and "(8 differences in all): use the network_def" in message
+    assert (
+        "1.weight is missing" in message
+        and "(8 differences in all): give the segmentor and refiner settings" in message
+    )
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 

@@ -1,0 +1,57 @@
+"""Mistakes on MONAI's command line: unknown keys are refused, and the cause is said last."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hidiff_monai.io import guard_command_line
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # put back afterwards
+    files = {"train": {"crop_size": [4, 4], "refiner": {}}, "evaluate": {"validate#inferer": None, "section": "test"}}
+    for name, content in files.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    return f"['{tmp_path}/train.json','{tmp_path}/evaluate.json']"
+
+
+def test_a_misspelt_key_is_named_with_its_neighbour(config: str) -> None:
+    with pytest.raises(ValueError, match="--crop_sze: no key 'crop_sze' .* did you mean --crop_size?"):
+        guard_command_line(["run", "training", "--config_file", config, "--crop_sze", "[2,2]"])
+    with pytest.raises(ValueError, match="--qqq#x: no key 'qqq' .*configuration.md"):
+        guard_command_line(["run", f"--config_file={config}", "--qqq#x=1"])
+
+
+def test_keys_of_every_file_and_monai_s_own_pass(config: str) -> None:
+    options = ["--crop_size", "[2,2]", "--refiner#channels", "[4]", "--validate#inferer", "1", "--section=test"]
+    guard_command_line(["run", "--config_file", config, "--meta_file", "m.json", "--logging_file=l.conf", *options])
+    guard_command_line(["--anything", "goes without a configuration"])
+
+
+SCRIPT = """
+from hidiff_monai.io import guard_command_line
+guard_command_line(["--config_file", {config!r}])
+try:
+    raise {cause}
+except Exception as error:
+    raise RuntimeError("Failed to evaluate ConfigExpression") from error
+"""
+
+
+def run_script(text: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120)
+
+
+def test_the_cause_is_the_last_line_and_ctrl_c_is_one_line(config: str) -> None:
+    done = run_script(SCRIPT.format(config=config, cause="ValueError('a.png: size 3; expected 4: crop it')"))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: a.png: size 3; expected 4: crop it"
+    assert "Failed to evaluate ConfigExpression" in done.stderr
+    script = SCRIPT.format(config=config, cause="KeyboardInterrupt")
+    stopped = run_script(script.replace("except Exception", "except OSError"))
+    assert stopped.returncode != 0 and "Traceback" not in stopped.stderr
+    assert "goes on from its last finished epoch" in stopped.stdout
