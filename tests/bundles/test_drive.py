@@ -208,17 +208,6 @@ def test_bundle_properties_are_complete(
     assert workflow.check_properties() == []
 
 
-def test_training_and_inference_define_the_same_network() -> None:
-    train, inference = (
-        json.loads((REPOSITORY / CONFIGS / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    for key in ("segmentor", "refiner"):
-        assert train[key] == inference[key]
-    assert train["scheduler"] == inference["network_def"]["scheduler"]
-    assert train["load_transforms"] == "$photograph_transforms(@datalist_file)"
-    assert inference["preprocessing"]["transforms"] == "$photograph_transforms()"
-
-
 def test_bad_data_stops_before_training_and_leaves_nothing(settings: dict[str, object], tmp_path: Path) -> None:
     output = tmp_path / "output"
     done = bundle(

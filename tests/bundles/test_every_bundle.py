@@ -1,0 +1,139 @@
+"""Every bundle on made-up raw data: training, resume, evaluation, inference, MONAI's property checks."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+from PIL import Image
+
+REPOSITORY = Path(__file__).parents[2]
+BUNDLES = sorted(path.name for path in (REPOSITORY / "bundles").iterdir() if path.is_dir())
+SPEC = importlib.util.spec_from_file_location("raw", Path(__file__).with_name("raw.py"))
+assert SPEC is not None and SPEC.loader is not None
+raw = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(raw)
+
+WIDTHS = [4, 4, 4, 4, 4, 4]
+TINY = {"pretrain_epochs": 1, "max_epochs": 1, "val_interval": 1, "seed": 1}
+COMPLETE = ("LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf")
+
+
+class Bundle:
+    """A bundle with its made-up data; every workflow runs in this process, from another working directory."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.root = REPOSITORY / "bundles" / name
+        self.output = folder / "output"
+        self.dataset_dir, self.datalist = raw.make_dataset(name, folder / "data")
+        self.is_volume = name in raw.VOLUMES
+
+    def workflow(self, *files: str, kind: str = "train", **overrides: Any) -> ConfigWorkflow:
+        config = json.loads((self.root / "configs" / "train.json").read_text())
+        settings: dict[str, Any] = {
+            "bundle_root": str(self.root),
+            "dataset_dir": str(self.dataset_dir),
+            "output_dir": str(self.output),
+            "segmentor#channels": WIDTHS,
+            "refiner#channels": WIDTHS,
+        }
+        if kind == "train":
+            settings |= {**TINY, "datalist_file": str(self.datalist)}
+            settings["image_size" if "image_size" in config else "crop_size"] = [64, 64]
+            if "repeats_per_epoch" in config:
+                settings["repeats_per_epoch"] = 2
+        workflow = ConfigWorkflow(
+            [str(self.root / "configs" / f"{file}.json") for file in files],
+            meta_file=str(self.root / "configs" / "metadata.json"),
+            logging_file=False,
+            workflow_type=kind,
+            **{**settings, **overrides},
+        )
+        workflow.initialize()
+        return workflow
+
+    def sources(self) -> Path:
+        """A folder of what a user would predict."""
+        if not self.is_volume:
+            return self.dataset_dir / "2.png"
+        return self.datalist.parents[1] / "raw"
+
+
+@pytest.fixture(scope="module", params=BUNDLES)
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
+    """Pre-trained for an epoch."""
+    made = Bundle(request.param, tmp_path_factory.mktemp(request.param))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
+        workflow = made.workflow("train")
+        assert workflow.check_properties() == []
+        workflow.run()
+        yield made
+
+
+def test_training_leaves_a_model_and_resumes(bundle: Bundle) -> None:
+    assert all((bundle.root / name).is_file() for name in COMPLETE)
+    state = torch.load(bundle.output / "models" / "model.pt", weights_only=True)
+    assert all(value.isfinite().all() for value in state.values())
+    history = bundle.output / "history.csv"
+    assert len(history.read_text().splitlines()) == 1 + 1
+    bundle.workflow("train", max_epochs=2).run()
+    rows = [row.split(",")[:2] for row in history.read_text().splitlines()[1:]]
+    assert rows == [["1", "pretrain"], ["2", "alternate"]]
+
+
+def test_evaluation_scores_every_structure(bundle: Bundle) -> None:
+    workflow = bundle.workflow("train", "evaluate", num_inference_steps=1, num_samples=1)
+    assert workflow.check_properties() == []
+    workflow.run()
+    folder = bundle.output / "evaluation_test"
+    rows = json.loads((folder / "cases.json").read_text())
+    names = json.loads(bundle.datalist.read_text())["label_names"] if bundle.is_volume else None
+    assert {row["method"] for row in rows} == {"prior", "refined"}
+    assert names is None or [row["target"] for row in rows if row["method"] == "prior"][: len(names)] == names
+    assert (folder / "index.html").stat().st_size > 10_000
+
+
+def test_inference_writes_masks_on_the_source_grid(bundle: Bundle, tmp_path: Path) -> None:
+    chosen = bundle.sources()
+    overrides: dict[str, Any] = {"dataset_dir": str(chosen), "output_dir": str(tmp_path / "out")}
+    overrides["checkpoint"] = str(bundle.output / "models" / "model.pt")
+    if bundle.name == "acdc":
+        overrides["dataset_dir"] = str(next((chosen / "training" / "patient001").glob("*_frame01.nii.gz")))
+    elif bundle.name == "synapse":
+        overrides["dataset_dir"] = str(chosen / "img" / "img0001.nii.gz")
+    elif bundle.name == "brats":
+        overrides["dataset_dir"] = str(chosen / "BraTS2021_00000")
+        overrides["inferer#inferer#num_inference_steps"] = 1
+    workflow = bundle.workflow("inference", kind="inference", **overrides)
+    assert workflow.check_properties() == []
+    workflow.run()
+    if not bundle.is_volume:
+        assert Image.open(tmp_path / "out" / "2_mask.png").size == (80, 72)
+        return
+    (file,) = (tmp_path / "out").glob("*_mask.nii.gz")
+    mask = nibabel.load(file)
+    assert mask.shape == {"acdc": (40, 48, 3), "synapse": (64, 64, 3), "brats": (32, 40, 155)}[bundle.name]
+    np.testing.assert_allclose(mask.affine, raw.LPS, rtol=1e-6)
+    assert int(np.asanyarray(mask.dataobj).max()) <= 8
+
+
+def test_training_and_inference_define_the_same_network(bundle: Bundle) -> None:
+    train, inference = (
+        json.loads((bundle.root / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
+    )
+    for key in ("segmentor", "refiner"):
+        assert train[key] == inference[key]
+    assert train["scheduler"] == inference["network_def"]["scheduler"]
+    for key in ("exclusive", "sampler"):
+        assert train["network_def"].get(key) == inference["network_def"].get(key)
+    assert train["network_def"].get("exclusive", False) == train["discriminative_loss"].get("exclusive", False)
