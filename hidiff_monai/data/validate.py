@@ -63,9 +63,10 @@ def check_dataset(
         raise ValueError(f"{path}: {lacking} missing; expected both: add them as in data_lists/drive.json")
     cases = [absolute_paths(case, root) for name in chosen for case in datalist[name]]
     if cases and not any(Path(case["image"]).is_file() for case in cases):
+        first = next(case["image"] for name in chosen for case in datalist[name])
         raise ValueError(
-            f"{root}: none of the {len(cases)} images is there; expected {datalist[chosen[0]][0]['image']} and so on: "
-            "point dataset_dir at the folder that holds them"
+            f"{root}: none of the {len(cases)} images is there; expected {first} and so on: point dataset_dir at the "
+            "folder that holds them"
         )
     bar = tqdm(cases, desc="Checking data", unit="case", disable=not progress)
     labelled = any("label" in case for case in cases)
