@@ -35,24 +35,41 @@ def list_volumes(path: str | Path, sequences: Sequence[str] = ()) -> list[dict[s
         ValueError: if there is none, or a sequence is missing; every missing file is named.
     """
     path = Path(path)
-    if not sequences:
-        files = [path] if path.is_file() else sorted(path.glob("*"))
-        found = [{"id": _stem(file), "image": str(file)} for file in files if file.name.endswith(SUFFIXES)]
-        if not found:
-            raise ValueError(f"{path}: no volume found; expected files ending in {' or '.join(SUFFIXES)}")
-        return found
-    patients = sorted({file.parent for file in path.rglob(f"*_{sequences[0]}.nii*")})
-    if not patients:
-        raise ValueError(f"{path}: no file *_{sequences[0]}.nii.gz found; expected one folder a patient")
-    items = []
-    missing: list[str] = []
-    for patient in patients:
-        channels = [next((str(file) for file in patient.glob(f"*_{name}.nii*")), "") for name in sequences]
-        missing += [f"{patient}/*_{name}.nii.gz" for name, file in zip(sequences, channels, strict=True) if not file]
-        items.append({"id": patient.name, "image": channels})
+    if not path.exists():
+        raise ValueError(f"{path}: there is no such file or folder; expected NIfTI volumes: correct the path")
+    files = [path] if path.is_file() else sorted(path.rglob("*") if sequences else path.glob("*"))
+    files = [file for file in files if file.name.endswith(SUFFIXES) and not file.name.startswith(".")]
+    items = _group_by_patient(files, sequences) if sequences else _one_item_each(files)
+    if not items:
+        names = [f"*_{name}.nii.gz" for name in sequences] or [f"*{suffix}" for suffix in SUFFIXES]
+        raise ValueError(f"{path}: no volume found; expected {' or '.join(names)}")
+    ids = [item["id"] for item in items]
+    repeated = sorted({name for name in ids if ids.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{path}: several cases are named {repeated[:5]}; expected one of a name: masks would clash")
+    return items
+
+
+def _one_item_each(files: list[Path]) -> list[dict[str, Any]]:
+    return [{"id": _stem(file), "image": str(file)} for file in files]
+
+
+def _group_by_patient(files: list[Path], sequences: Sequence[str]) -> list[dict[str, Any]]:
+    """Files of one folder whose names differ in their last part only are a patient's."""
+    patients: dict[tuple[Path, str], dict[str, str]] = {}
+    for file in files:
+        patient, _, sequence = _stem(file).rpartition("_")
+        if sequence in sequences:
+            patients.setdefault((file.parent, patient), {})[sequence] = str(file)
+    missing = [
+        f"{folder}/{patient}_{name}.nii.gz"
+        for (folder, patient), found in patients.items()
+        for name in sequences
+        if name not in found
+    ]
     if missing:
         raise ValueError(f"{len(missing)} file(s) missing: {missing[:10]}; expected {list(sequences)} of every patient")
-    return items
+    return [{"id": key[1], "image": [found[name] for name in sequences]} for key, found in patients.items()]
 
 
 class LoadNiftid(MapTransform):

@@ -24,10 +24,12 @@ class HealthCheck:
 
     Args:
         patience: consecutive epochs in which the masks may be collapsed before the training is stopped.
+        exclusive: true where the first of K >= 2 channels is the background; all others together are judged.
     """
 
-    def __init__(self, patience: int = 3) -> None:
+    def __init__(self, patience: int = 3, exclusive: bool = False) -> None:
         self.patience = patience
+        self.exclusive = exclusive
         self._bad_epochs = 0
         self._counts: dict[str, torch.Tensor] = {}
         self.logger = logging.getLogger(__name__)
@@ -47,7 +49,7 @@ class HealthCheck:
         self._bad_epochs = state["bad_epochs"]
 
     def _reset(self) -> None:
-        self._counts = {name: torch.zeros(4, dtype=torch.float64) for name in MASKS}
+        self._counts = {name: torch.zeros(4, dtype=torch.long) for name in MASKS}
 
     def _watch(self, engine: Engine) -> None:
         for key, value in output_losses(engine.state.output).items():
@@ -58,11 +60,20 @@ class HealthCheck:
                     "train into another output_dir"
                 )
         for item in output_items(engine.state.output):
-            label = item[Keys.LABEL] > 0.5
+            label = self._foreground(item[Keys.LABEL])
+            num_labelled = label.sum()
             for name, key in MASKS.items():
-                mask = item[key] > 0.5
-                counts = [mask.sum(), label.sum(), (mask & label).sum(), torch.tensor(mask.numel())]
-                self._counts[name] += torch.stack([count.cpu().double() for count in counts])
+                mask = self._foreground(item[key])
+                total = torch.tensor(mask.numel(), device=mask.device)
+                counts = torch.stack([mask.sum(), num_labelled, (mask & label).sum(), total])
+                self._counts[name] = self._counts[name].to(mask.device) + counts  # no waiting for a GPU
+
+    def _foreground(self, values: torch.Tensor) -> torch.Tensor:
+        """Pixels above 1/2; of exclusive classes, those whose most probable class is not the background."""
+        if not self.exclusive:
+            return values > 0.5
+        axis = values.dim() - 3  # channels, with or without a batch
+        return values.argmax(dim=axis) > 0
 
     def _judge(self, engine: Engine) -> None:
         fault = self._fault()

@@ -11,7 +11,7 @@ from monai.utils.enums import CommonKeys as Keys
 
 from hidiff_monai.handlers.evaluation import EvaluationWriter, picture_of
 from hidiff_monai.inferers import case_uncertainty
-from hidiff_monai.metrics import score_case
+from hidiff_monai.metrics import hd95, score_case
 
 WHOLE_VOLUME = "whole volume"
 
@@ -21,7 +21,8 @@ class VolumeEvaluationWriter(EvaluationWriter):
 
     Expects decollated output items with *refined*, *prior*, *label* (class numbers, 0 the background) and *entropy*,
     (1, X, Y, D) each, and *image* (C, X, Y, D); batch items with *id* and *spacing*, three sizes in mm. HD95 is given
-    in voxels, the papers' convention, and as *hd95_mm*.
+    in voxels, the papers' convention, and as *hd95_mm*. The uncertainty of a class is the entropy of the
+    voxels that prior or refined mask give it, per voxel of the refined one.
 
     For the report, the slice with most of a class (in the label, or where that has none in the refined mask) is saved
     as the case's picture of that class.
@@ -41,11 +42,12 @@ class VolumeEvaluationWriter(EvaluationWriter):
         spacing = [float(size) for size in item["spacing"]]
         for number, target in enumerate(self.target_names, start=1):
             masks = {key: value == number for key, value in classes.items()}
-            uncertainty = case_uncertainty(entropy.float(), torch.from_numpy(masks["refined"]).float())
+            touched = torch.from_numpy(masks["refined"] | masks["prior"])  # the class's own voxels, before or after
+            uncertainty = case_uncertainty(entropy.float(), torch.from_numpy(masks["refined"]).float(), touched)
             for method in ("prior", "refined"):
                 scores = score_case(masks[method], masks["label"])
                 row = {"case": case, "method": method, "region": WHOLE_VOLUME, "target": target}
-                distance = score_case(masks[method], masks["label"], spacing=spacing)["hd95"]
+                distance = hd95(masks[method], masks["label"], spacing_mm=spacing)
                 self.rows.append({**row, **scores, "hd95_mm": distance, "uncertainty": uncertainty})
             self._save_slice(self._array_name(case, target), masks, entropy, torch.as_tensor(output[Keys.IMAGE]))
 

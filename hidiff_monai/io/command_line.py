@@ -28,7 +28,7 @@ def guard_command_line(arguments: Sequence[str] | None = None) -> None:
         ValueError: names the unknown key and the nearest known one.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if not any(argument.split("=")[0] == "--config_file" for argument in arguments):
+    if not any(argument.split("=")[0].replace("-", "_") == "__config_file" for argument in arguments):
         return
     sys.excepthook = _explain
     known = _configured_keys(arguments) | set(inspect.signature(run).parameters)
@@ -41,7 +41,7 @@ def guard_command_line(arguments: Sequence[str] | None = None) -> None:
 
 
 def _options(arguments: Sequence[str]) -> list[str]:
-    return [argument[2:].split("=")[0] for argument in arguments if argument.startswith("--")]
+    return [argument[2:].split("=")[0].replace("-", "_") for argument in arguments if argument.startswith("--")]
 
 
 def _configured_keys(arguments: Sequence[str]) -> set[str]:
@@ -54,7 +54,7 @@ def _configured_keys(arguments: Sequence[str]) -> set[str]:
 
 def _config_files(arguments: Sequence[str]) -> list[str]:
     for position, argument in enumerate(arguments):
-        if argument.startswith("--config_file"):
+        if argument.replace("-", "_").startswith("__config_file"):
             value = argument.partition("=")[2] or arguments[position + 1]
             return list(yaml.safe_load(value)) if value.startswith("[") else value.split(",")
     return []
@@ -65,8 +65,9 @@ def _explain(kind: type[BaseException], error: BaseException, trace: TracebackTy
         print("\ninterrupted: a training goes on from its last finished epoch when the same line is run again")
         return
     sys.__excepthook__(kind, error, trace)
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ValueError):
+    cause = error
+    while not isinstance(cause, ValueError) and cause.__cause__ is not None:
         cause = cause.__cause__
-    if cause is not None and cause is not error:
-        print(f"\nerror: {cause}", file=sys.stderr)
+    if cause is not error:
+        name = "error" if isinstance(cause, ValueError) else f"error: {type(cause).__name__}"
+        print(f"\n{name}: {cause}", file=sys.stderr)

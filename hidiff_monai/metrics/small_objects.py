@@ -23,8 +23,10 @@ def select_small(rows: Sequence[Mapping[str, Any]], max_pixels: int) -> list[dic
         max_pixels: the first size that is not small.
 
     Raises:
-        ValueError: none is left.
+        ValueError: none is left, or the rows are of whole volumes, where the limit per slice means nothing.
     """
+    if any(row.get("region") == "whole volume" for row in rows):
+        raise ValueError("these scores are of whole volumes; expected 2-D images: small objects are counted per slice")
     small = [dict(row) for row in rows if 0 < int(row["tp"]) + int(row["fn"]) < max_pixels]
     if not small:
         raise ValueError(f"no label has 1 to {max_pixels - 1} pixels; expected some: raise the limit")

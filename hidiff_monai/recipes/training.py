@@ -68,7 +68,10 @@ def attach_handlers(
     tensorboard = str(output_dir / "tensorboard")
     max_epochs = trainer.state.max_epochs
     schedules = _decay(trainer, alternation.pretrain_epochs)
-    health, best_model = HealthCheck(), BestModelSaver(Path(model_dir) / "model.pt", ema.ema_model, "val_dice_refined")
+    health, best_model = (
+        HealthCheck(exclusive=trainer.network.exclusive),
+        BestModelSaver(Path(model_dir) / "model.pt", ema.ema_model, "val_dice_refined"),
+    )
 
     EpochSeed(seed, trainer.data_loader.dataset).attach(trainer)  # type: ignore[union-attr, arg-type]
     alternation.attach(trainer)

@@ -137,7 +137,7 @@ def augment_2d(
         flips: false where left and right, up and down mean something, as in a body.
     """
     keys = ["image", "label"]
-    resized = Resized(keys, crop_size, mode=["area", "nearest"])
+    resized = Resized(keys, crop_size, mode=["area", "nearest-exact"])
     cropped = [
         SpatialPadd(keys, crop_size),
         RandSpatialCropSamplesd(keys, crop_size, num_crops, random_size=False),
@@ -169,14 +169,10 @@ def unpack_predictions() -> Transform:
     return Lambda(lambda item: {**item, **item["pred"]})
 
 
-def mask_transforms(threshold: float = 0.5, num_classes: int | None = None) -> Compose:
-    """Turns *refined* and *prior* probabilities (K, ...) into masks in {0, 1}.
+def mask_transforms(threshold: float = 0.5) -> Compose:
+    """Turns *refined* and *prior* probabilities (K, ...) into masks in {0, 1}, channel by channel.
 
     Args:
-        threshold: probability above which a pixel is foreground, channel by channel.
-        num_classes: K where the channels exclude each other: the most probable class wins, no threshold is used.
+        threshold: probability above which a pixel is foreground.
     """
-    keys = ["refined", "prior"]
-    if num_classes is None:
-        return Compose([unpack_predictions(), AsDiscreted(keys, threshold=threshold)])
-    return Compose([unpack_predictions(), AsDiscreted(keys, argmax=True, to_onehot=num_classes)])
+    return Compose([unpack_predictions(), AsDiscreted(["refined", "prior"], threshold=threshold)])

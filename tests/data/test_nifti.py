@@ -54,10 +54,21 @@ def test_channels_come_in_their_order_and_are_normalised_like_monai_s(tmp_path: 
 def test_every_missing_sequence_is_named(volume: np.ndarray, tmp_path: Path) -> None:
     write(tmp_path / "p1" / "p1_t1.nii.gz", volume)
     write(tmp_path / "p2" / "p2_t1.nii.gz", volume)
-    with pytest.raises(ValueError, match=r"2 file\(s\) missing: .*p1/\*_t2.nii.gz.*p2/\*_t2.nii.gz"):
+    with pytest.raises(ValueError, match=r"2 file\(s\) missing: .*p1/p1_t2.nii.gz.*p2/p2_t2.nii.gz"):
         list_volumes(tmp_path, ["t1", "t2"])
-    with pytest.raises(ValueError, match="no volume found; expected files ending in .nii.gz"):
+    with pytest.raises(ValueError, match="p3: there is no such file or folder"):
         list_volumes(tmp_path / "p3")
+
+
+def test_patients_of_one_folder_are_kept_apart_and_names_must_differ(volume: np.ndarray, tmp_path: Path) -> None:
+    for name in ("p1_t1", "p1_t2", "p2_t1", "p2_t2"):
+        write(tmp_path / f"{name}.nii.gz", volume)
+    items = list_volumes(tmp_path, ["t2", "t1"])
+    assert [item["id"] for item in items] == ["p1", "p2"]
+    assert [Path(file).name for file in items[1]["image"]] == ["p2_t2.nii.gz", "p2_t1.nii.gz"]
+    write(tmp_path / "p1_t1.nii", volume)
+    with pytest.raises(ValueError, match=r"several cases are named \['p1_t1'\]"):
+        list_volumes(tmp_path)
 
 
 def test_what_cannot_be_predicted_is_refused_with_its_file(volume: np.ndarray, tmp_path: Path) -> None:

@@ -103,3 +103,20 @@ def test_nan_pixels_stop_a_real_trainer(
 def test_describe_collapse_by_hand(counts: tuple[float, ...], words: str | None) -> None:
     fault = describe_collapse(*counts)
     assert fault is None if words is None else words in (fault or "")
+
+
+@pytest.mark.parametrize("classes", ["masks", "labels"])
+def test_a_background_everywhere_is_empty_where_classes_exclude_each_other(classes: str) -> None:
+    background = torch.zeros(2, 3, 8, 8)
+    background[:, 0] = 1
+    label = torch.zeros_like(background).scatter_(1, torch.randint(3, (2, 1, 8, 8)), 1)
+    masks, label = (background, label) if classes == "masks" else (label, background)
+
+    def step(engine: Engine, batch: int) -> dict[str, torch.Tensor]:
+        return {"prior": masks, "pred": label, "label": label, "loss_refiner": torch.tensor(1.0)}
+
+    engine = Engine(step)
+    HealthCheck(patience=3, exclusive=True).attach(engine)
+    words = "the segmentor's masks are empty" if classes == "masks" else "no pixel of the labels is foreground"
+    with pytest.raises(ValueError, match=words):
+        engine.run(range(2), max_epochs=5)

@@ -46,7 +46,7 @@ def test_every_class_has_its_row_for_both_methods(written: tuple[VolumeEvaluatio
     assert prior["hd95"] == pytest.approx(1) and prior["hd95_mm"] == pytest.approx(3)
     assert rows["spleen", "refined"]["dice"] == 1  # empty and found empty
     assert rows["spleen", "prior"]["dice"] == 0 and np.isnan(rows["spleen", "prior"]["hd95_mm"])
-    assert prior["uncertainty"] == pytest.approx(0.5 * 240 / 8)
+    assert prior["uncertainty"] == pytest.approx(0.5)
 
 
 def test_the_picture_of_a_class_is_its_largest_slice_upright(written: tuple[VolumeEvaluationWriter, Path]) -> None:
