@@ -12,12 +12,11 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from hidiff_monai.io.files import NIFTI_SUFFIXES, is_nifti, list_nifti, nifti_stem
 from hidiff_monai.io.geometry import mean_and_deviation, ras_affine, to_ras
 
 from .reading import UNREADABLE, Pixels, read_pixels
 from .validate import describe_unreadable
-
-SUFFIXES = (".nii.gz", ".nii")
 
 
 def list_volumes(path: str | Path, sequences: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -37,11 +36,10 @@ def list_volumes(path: str | Path, sequences: Sequence[str] = ()) -> list[dict[s
     path = Path(path)
     if not path.exists():
         raise ValueError(f"{path}: there is no such file or folder; expected NIfTI volumes: correct the path")
-    files = [path] if path.is_file() else sorted(path.rglob("*") if sequences else path.glob("*"))
-    files = [file for file in files if file.name.endswith(SUFFIXES) and not file.name.startswith(".")]
+    files = [*filter(is_nifti, [path])] if path.is_file() else list_nifti(path, "**/*" if sequences else "*")
     items = _group_by_patient(files, sequences) if sequences else _one_item_each(files)
     if not items:
-        names = [f"*_{name}.nii.gz" for name in sequences] or [f"*{suffix}" for suffix in SUFFIXES]
+        names = [f"*_{name}.nii.gz" for name in sequences] or [f"*{suffix}" for suffix in NIFTI_SUFFIXES]
         raise ValueError(f"{path}: no volume found; expected {' or '.join(names)}")
     ids = [item["id"] for item in items]
     repeated = sorted({name for name in ids if ids.count(name) > 1})
@@ -51,14 +49,14 @@ def list_volumes(path: str | Path, sequences: Sequence[str] = ()) -> list[dict[s
 
 
 def _one_item_each(files: list[Path]) -> list[dict[str, Any]]:
-    return [{"id": _stem(file), "image": str(file)} for file in files]
+    return [{"id": nifti_stem(file), "image": str(file)} for file in files]
 
 
 def _group_by_patient(files: list[Path], sequences: Sequence[str]) -> list[dict[str, Any]]:
     """Files of one folder whose names differ in their last part only are a patient's."""
     patients: dict[tuple[Path, str], dict[str, str]] = {}
     for file in files:
-        patient, _, sequence = _stem(file).rpartition("_")
+        patient, _, sequence = nifti_stem(file).rpartition("_")
         if sequence in sequences:
             patients.setdefault((file.parent, patient), {})[sequence] = str(file)
     missing = [
@@ -128,7 +126,3 @@ def _require_same_grid(file: str, volume: Pixels, first_file: str, first: Pixels
             f"{file}: grid {volume.spatial_shape} is not that of {first_file}, {first.spatial_shape}, or their affines "
             "differ; expected one grid for all channels: resample onto the first one's"
         )
-
-
-def _stem(file: Path) -> str:
-    return file.name.removesuffix(".gz").removesuffix(".nii")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
 
 def list_images(path: str | Path) -> list[str]:
@@ -31,6 +32,21 @@ def list_images(path: str | Path) -> list[str]:
     if not images:
         raise ValueError(f"{path}: no image found; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
     return images
+
+
+def is_nifti(file: Path) -> bool:
+    """Whether a file is named like a NIfTI volume; hidden ones, as macOS leaves them in archives, are not meant."""
+    return file.name.endswith(NIFTI_SUFFIXES) and not file.name.startswith(".")
+
+
+def nifti_stem(file: Path) -> str:
+    """The name of a .nii or .nii.gz file without these."""
+    return file.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def list_nifti(folder: Path, pattern: str = "*") -> list[Path]:
+    """The NIfTI files in a folder, sorted."""
+    return sorted(filter(is_nifti, folder.glob(pattern)))
 
 
 @contextmanager

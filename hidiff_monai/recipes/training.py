@@ -29,6 +29,7 @@ from hidiff_monai.handlers import (
     ResumableEMA,
     ResumableTraining,
 )
+from hidiff_monai.handlers.output import output_losses
 from hidiff_monai.io import require_writable
 
 
@@ -80,7 +81,7 @@ def attach_handlers(
     ema.attach(trainer, name="ema_momentum", event=Events.ITERATION_COMPLETED)
     health.attach(trainer)
     LossProgressBar().attach(trainer)
-    TensorBoardStatsHandler(log_dir=tensorboard, output_transform=_losses).attach(trainer)
+    TensorBoardStatsHandler(log_dir=tensorboard, output_transform=output_losses).attach(trainer)
 
     ProgressBar(desc="validation").attach(evaluator)
     StatsHandler(iteration_log=False).attach(evaluator)
@@ -124,7 +125,3 @@ def _decay(trainer: AlternateCollaborativeTrainer, pretrain_epochs: int) -> dict
         "segmentor_schedule": LambdaLR(trainer.segmentor_optimizer, PolynomialDecay([0, last])),
         "refiner_schedule": LambdaLR(trainer.optimizer, PolynomialDecay([min(pretrain_epochs, last), last])),
     }
-
-
-def _losses(output: dict[str, Any]) -> dict[str, float]:
-    return {key: float(value) for key, value in output.items() if key.startswith("loss_")}

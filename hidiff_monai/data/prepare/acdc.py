@@ -6,9 +6,11 @@ import json
 import re
 from pathlib import Path
 
+from hidiff_monai.io.files import list_nifti, nifti_stem
+
 from ..validate import Problem
 from .cases import RawCase, VolumeSet
-from .volumes import find_nifti, list_nifti, nifti_stem, prepare_volumes
+from .volumes import find_nifti, prepare_volumes
 
 ACDC = VolumeSet(
     name="ACDC",

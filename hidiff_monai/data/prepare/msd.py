@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hidiff_monai.io.files import list_nifti, nifti_stem
+
 from .cases import RawCase, VolumeSet
 from .splits import draw_order
 from .synapse import ORGANS
-from .volumes import find_nifti, list_nifti, nifti_stem, prepare_volumes
+from .volumes import find_nifti, prepare_volumes
 
 SEED = 2018
 NUM_VOLUMES = 10

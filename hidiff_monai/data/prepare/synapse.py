@@ -7,9 +7,11 @@ import logging
 import re
 from pathlib import Path
 
+from hidiff_monai.io.files import list_nifti, nifti_stem
+
 from .cases import RawCase, VolumeSet
 from .npz import find_preprocessed, read_preprocessed
-from .volumes import find_nifti, list_nifti, nifti_stem, prepare_volumes
+from .volumes import find_nifti, prepare_volumes
 
 ORGANS = ["aorta", "gallbladder", "left kidney", "right kidney", "liver", "pancreas", "spleen", "stomach"]
 # Of the raw numbers 1 spleen, 2 right kidney, 3 left kidney, 4 gallbladder, 5 oesophagus, 6 liver, 7 stomach, 8 aorta,

@@ -15,8 +15,7 @@ from hidiff_monai.io import require_writable, write_atomically
 from ..leakage import SECTIONS
 from ..validate import Problem
 from .cases import RawCase, Reader, VolumeSet, current_geometry, problem_of, read_nifti, write_case
-
-NUM_FOLDS = 5
+from .splits import NUM_FOLDS
 
 
 def prepare_volumes(
@@ -93,17 +92,6 @@ def deal_folds(cases: list[RawCase]) -> dict[str, list[str]]:
     fold_of = {patient: position % NUM_FOLDS for position, patient in enumerate(patients)}
     folds = {str(fold): [case.id for case in cases if fold_of[case.patient] == fold] for fold in range(NUM_FOLDS)}
     return {fold: sorted(ids) for fold, ids in folds.items() if ids}
-
-
-def nifti_stem(file: Path) -> str:
-    """The name of a .nii or .nii.gz file without these."""
-    return file.name.removesuffix(".gz").removesuffix(".nii")
-
-
-def list_nifti(folder: Path, pattern: str = "*") -> list[Path]:
-    """The .nii and .nii.gz files in a folder, sorted; hidden ones, as macOS leaves them in archives, are left out."""
-    files = [file for file in folder.glob(pattern) if file.name.endswith((".nii", ".nii.gz"))]
-    return sorted(file for file in files if not file.name.startswith("."))
 
 
 def find_nifti(folder: Path, stem: str) -> Path:
