@@ -13,6 +13,19 @@ from typing import Any
 import fire
 
 
+def benchmark(config: str, steps: int = 8, **overrides: Any) -> None:
+    """Says whether the loader keeps up with the training step: loads an epoch, then trains a few mini-batches.
+
+    Args:
+        config: a bundle's train.json.
+        steps: mini-batches that are timed in each phase of the training.
+        overrides: keys of the configuration as in the training, for example --dataset_dir or --num_workers.
+    """
+    from hidiff_monai.recipes.loading import benchmark_loader
+
+    print(benchmark_loader(config, overrides, steps).format())
+
+
 def check(datalist: str, dataset_dir: str, as_json: bool = False) -> None:
     """Checks every image and label of a data set before training; exits with 1 where there is a problem.
 
@@ -121,6 +134,7 @@ def complexity(width: int = 128, image_size: int = 256, num_steps: int = 10, as_
 
 
 VERBS: dict[str, Callable[..., None]] = {
+    "benchmark": benchmark,
     "check": check,
     "compare": compare,
     "complexity": complexity,
@@ -146,7 +160,10 @@ def _refuse_unknown_options(arguments: list[str]) -> None:
     """Fire would run the verb first, for minutes, and complain about the option afterwards."""
     if not arguments or arguments[0] not in VERBS:
         return
-    known = [*inspect.signature(VERBS[arguments[0]]).parameters, "help"]
+    parameters = inspect.signature(VERBS[arguments[0]]).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return  # keys of a configuration, which the verb compares with those that are there
+    known = [*parameters, "help"]
     for argument in arguments[1:]:
         name = argument[2:].split("=")[0].replace("-", "_")
         if argument.startswith("--") and name and name not in known and name.removeprefix("no") not in known:

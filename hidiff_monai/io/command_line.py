@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -31,8 +31,12 @@ def guard_command_line(arguments: Sequence[str] | None = None) -> None:
     if not any(argument.split("=")[0].replace("-", "_") == "__config_file" for argument in arguments):
         return
     sys.excepthook = _explain
-    known = _configured_keys(arguments) | set(inspect.signature(run).parameters)
-    for name in _options(arguments):
+    require_known_keys(_options(arguments), _configured_keys(arguments) | set(inspect.signature(run).parameters))
+
+
+def require_known_keys(names: Iterable[str], known: set[str]) -> None:
+    """Raises ValueError for the first option, such as ``train#dataloader``, that belongs to none of the known keys."""
+    for name in names:
         key = name.split("#")[0].split("::")[0]
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
