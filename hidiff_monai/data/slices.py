@@ -21,19 +21,15 @@ from .leakage import check_leakage
 
 
 def load_volumes(datalist_file: str | Path, dataset_dir: str | Path, section: str) -> list[dict[str, Any]]:
-    """The prepared volumes of a section, one item each, for `LoadVolumed`: the datalist's keys and "intensity".
+    """The prepared volumes of a section, one item each, for `LoadVolumed`.
 
+    To the datalist's keys come "intensity", for `NormalizeByVolumed`, and "affine", voxel to world in mm, (4, 4).
     Sections are compared by case and patient; `hidiff prepare` has compared them by content, which takes minutes here.
 
     Raises:
         ValueError: if the datalist is malformed, leaks, lists no prepared volumes, or files are missing.
     """
-    check_leakage(read_datalist(datalist_file))
-    cases = load_datalist(datalist_file, dataset_dir, section, check_leakage=False)
-    bare = [case["id"] for case in cases if "slices" not in case]
-    if bare:
-        raise ValueError(f"{datalist_file}: case {bare[0]} has no 'slices'; expected volumes: run `hidiff prepare`")
-    return [{**case, "intensity": read_geometry(case)["intensity"]} for case in cases]
+    return [case for case, _ in _read_cases(datalist_file, dataset_dir, section)]
 
 
 def load_slices(
@@ -58,9 +54,16 @@ def load_slices(
     """
     if not 0 <= empty_share <= 1:
         raise ValueError(f"got empty_share {empty_share}; expected a share in [0, 1]: 1 keeps all slices")
-    cases = load_volumes(datalist_file, dataset_dir, section)
-    items = [{**case, "slice": number} for case in cases for number in range(case["slices"])]
-    return items if empty_share == 1 else _thin_out(items, empty_share)
+    items, num_empty = [], 0
+    for case, geometry in _read_cases(datalist_file, dataset_dir, section):
+        foreground = frozenset(geometry["foreground"])
+        for number in range(case["slices"]):
+            if number not in foreground:
+                num_empty += 1
+                if int(num_empty * empty_share) == int((num_empty - 1) * empty_share):
+                    continue  # the count times the share passes no whole number
+            items.append({**case, "slice": number})
+    return items
 
 
 def read_geometry(case: Mapping[Any, Any]) -> dict[str, Any]:
@@ -104,7 +107,7 @@ class LoadVolumed(MapTransform):
     Their affine is that of the prepared volume: RAS, cut to its slices.
 
     Args:
-        keys: of (D, C, X, Y) images and (D, X, Y) labels.
+        keys: of (D, C, X, Y) images and (D, X, Y) labels; "affine" is beside them, as `load_volumes` gives it.
         allow_missing_keys: passes over keys that an item does not have.
     """
 
@@ -114,7 +117,7 @@ class LoadVolumed(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replaces the files of an item by what they hold."""
         item = dict(data)
-        affine = torch.from_numpy(ras_affine(read_geometry(item)))
+        affine = torch.tensor(item["affine"])
         for key in self.key_iterator(item):
             planes = _with_channels(np.load(item[key], mmap_mode="r"))  # (C, D, X, Y)
             volume = torch.from_numpy(np.ascontiguousarray(np.moveaxis(planes, 1, -1)))
@@ -168,18 +171,20 @@ class ClassesToChannelsd(MapTransform):
         return item
 
 
-def _thin_out(items: list[dict[str, Any]], empty_share: float) -> list[dict[str, Any]]:
-    """Items with foreground, and the others wherever their count times the share passes a whole number."""
-    foreground = {item["id"]: frozenset(read_geometry(item)["foreground"]) for item in items if item["slice"] == 0}
-    kept, num_empty = [], 0
-    for item in items:
-        if item["slice"] in foreground[item["id"]]:
-            kept.append(item)
-            continue
-        num_empty += 1
-        if int(num_empty * empty_share) > int((num_empty - 1) * empty_share):
-            kept.append(item)
-    return kept
+def _read_cases(
+    datalist_file: str | Path, dataset_dir: str | Path, section: str
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The items of `load_volumes`, each with its geometry, whose file is read here and nowhere else."""
+    check_leakage(read_datalist(datalist_file))
+    cases = load_datalist(datalist_file, dataset_dir, section, check_leakage=False)
+    bare = [case["id"] for case in cases if "slices" not in case]
+    if bare:
+        raise ValueError(f"{datalist_file}: case {bare[0]} has no 'slices'; expected volumes: run `hidiff prepare`")
+    geometries = [read_geometry(case) for case in cases]
+    return [
+        ({**case, "intensity": geometry["intensity"], "affine": ras_affine(geometry)}, geometry)
+        for case, geometry in zip(cases, geometries, strict=True)
+    ]
 
 
 def _with_channels(stack: np.ndarray) -> np.ndarray:

@@ -14,23 +14,24 @@ from hidiff_monai.io import write_atomically
 from ..datalist import absolute_paths, require_folder
 from ..leakage import SECTIONS
 from ..validate import Problem, check_dataset
+from .problems import require_none
+from .similar import find_similar
 from .splits import deal_folds
 
 Case = dict[str, str]
+MAX_NAMED = 5
 
 
-def write_image_datalist(
-    head: dict[str, Any], sections: dict[str, list[Case]], source: Path, output: Path, seed: int = 0
-) -> Path:
+def write_image_datalist(head: dict[str, Any], sections: dict[str, list[Case]], source: Path, output: Path) -> Path:
     """Checks every file and writes `output/datalist.json`, with paths relative to the source.
 
     Args:
-        head: "name", "channels" and whatever else stands above the cases.
+        head: "name", "channels" and whatever else stands above the cases; its "note" is followed by what is known of
+            look-alikes in two sections.
         sections: the cases of "training", "validation" and "test", with paths relative to the source. Training and
             validation are dealt into the folds of a cross-validation, patient by patient.
         source: the folder with the images.
         output: the folder of the datalist.
-        seed: of the folds.
 
     Returns:
         The datalist.
@@ -41,14 +42,12 @@ def write_image_datalist(
     root = require_folder(source)
     sections = {name: sorted(sections[name], key=_by_number) for name in SECTIONS}
     units = {case["id"]: case.get("patient") or case["id"] for name in SECTIONS[:2] for case in sections[name]}
+    note = " ".join([*filter(None, [head.get("note")]), _describe_look_alikes(sections, root)])
     path = output / "datalist.json"
     with write_atomically(path) as temporary:
-        text = datalist_text({**head, **sections, "folds": deal_folds(units, seed)})
+        text = datalist_text({**head, "note": note, **sections, "folds": deal_folds(units)})
         temporary.write_text(text, encoding="utf-8", newline="\n")
-        problems = [*check_dataset(temporary, root), *_find_copies(sections, root)]
-        if problems:
-            lines = "\n".join(f"  {problem}" for problem in problems)
-            raise ValueError(f"{root}: {len(problems)} problem(s), no datalist written; expected none:\n{lines}")
+        require_none([*check_dataset(temporary, root), *_find_copies(sections, root)], output)
     return path
 
 
@@ -78,6 +77,18 @@ def _text(value: Any) -> str:
 def _by_number(case: Case) -> tuple[int, str]:
     """1, 2, 10 rather than 1, 10, 2."""
     return len(case["id"]), case["id"]
+
+
+def _describe_look_alikes(sections: dict[str, list[Case]], root: Path) -> str:
+    """How many pairs of images in two sections show the same sight, and the first of them."""
+    cases = [(name, case) for name in SECTIONS for case in sections[name]]
+    similar = find_similar([root / case["image"] for _, case in cases])
+    pairs = [f"{cases[i][1]['id']} = {cases[j][1]['id']}" for i, j in similar if cases[i][0] != cases[j][0]]
+    if not pairs:
+        return "No image has a look-alike in another section."
+    number = "1 pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
+    more = " and so on" if len(pairs) > MAX_NAMED else ""
+    return f"Images that show the same sight are in two sections, {number}: {', '.join(pairs[:MAX_NAMED])}{more}."
 
 
 def _find_copies(sections: dict[str, list[Case]], root: Path) -> list[Problem]:

@@ -1,8 +1,7 @@
 """Kvasir-SEG: polyps in 1000 colonoscopy images, as downloaded or already split into three folders.
 
 Masks are JPEG, so their grey values are blurred: above 127 is polyp. The images come without patients, but some show
-the same sight a second or so apart: these are kept together where the split is drawn here, and named where it came with
-the data.
+the same sight a second or so apart: these are kept together where the split is drawn here.
 """
 
 from __future__ import annotations
@@ -50,8 +49,7 @@ def prepare(source: Path, output: Path) -> Path:
             section: _list_cases(source, f"{folder}/", f"{folder}_") for folder, section in SECTION_OF_FOLDER.items()
         }
         _require_number({section: len(cases) for section, cases in sections.items()}, NUM_IMAGES, source)
-        note = f"{GIVEN} {_describe_shared(sections, source)}"
-        return write_image_datalist({**HEAD, "note": note}, sections, source, output)
+        return write_image_datalist({**HEAD, "note": GIVEN}, sections, source, output)
     cases = _list_cases(source, "", "")
     _require_number({"all": len(cases)}, {"all": sum(NUM_IMAGES.values())}, source)
     return write_image_datalist({**HEAD, "note": DRAWN}, _draw_sections(cases, source), source, output)
@@ -89,12 +87,3 @@ def _group_similar(cases: list[Case], source: Path) -> dict[str, str]:
         members = {cases[i]["id"], cases[j]["id"]} | {other for other, name in group_of.items() if name == second}
         group_of |= dict.fromkeys(members, first)
     return group_of
-
-
-def _describe_shared(sections: dict[str, list[Case]], source: Path) -> str:
-    cases = [(section, case) for section in sections for case in sections[section]]
-    pairs = find_similar([source / case["image"] for _, case in cases])
-    shared = [f"{cases[i][1]['id']} = {cases[j][1]['id']}" for i, j in pairs if cases[i][0] != cases[j][0]]
-    if not shared:
-        return "No image has a look-alike in another section."
-    return f"Images that show the same sight, a moment apart, are in two sections: {', '.join(shared)}."

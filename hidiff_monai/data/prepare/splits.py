@@ -40,8 +40,10 @@ def draw_split(units: Mapping[str, str], num_held_out: int, seed: int) -> dict[s
     return sections
 
 
-def deal_folds(units: Mapping[str, str], seed: int) -> dict[str, list[str]]:
+def deal_folds(units: Mapping[str, str], seed: int = 0) -> dict[str, list[str]]:
     """Ids of five folds for cross-validation: units in drawn order, each to the fold that is smallest so far.
+
+    Fewer units than folds leave out the empty ones.
 
     Args:
         units: what an id belongs to, by id.
@@ -51,4 +53,4 @@ def deal_folds(units: Mapping[str, str], seed: int) -> dict[str, list[str]]:
     for unit in draw_order(set(units.values()), seed):
         smallest = min(folds.values(), key=len)
         smallest += [case_id for case_id, other in units.items() if other == unit]
-    return {fold: sorted(ids) for fold, ids in folds.items()}
+    return {fold: sorted(ids) for fold, ids in folds.items() if ids}

@@ -15,7 +15,8 @@ from hidiff_monai.io import require_writable, write_atomically
 from ..leakage import SECTIONS
 from ..validate import Problem
 from .cases import RawCase, Reader, VolumeSet, current_geometry, problem_of, read_nifti, write_case
-from .splits import NUM_FOLDS
+from .problems import require_none
+from .splits import deal_folds
 
 
 def prepare_volumes(
@@ -57,18 +58,11 @@ def prepare_volumes(
             geometry = write_case(case, volume, volume_set, folder)
         geometries[case.id] = geometry
     all_problems += _find_duplicates([case for case in cases if case.id in geometries], geometries)
-    require_none(all_problems)
+    require_none(all_problems, output)
     with write_atomically(datalist) as temporary:
         content = describe_set(volume_set, cases, geometries)
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return datalist
-
-
-def require_none(problems: list[Problem]) -> None:
-    """Raises one ValueError with a line for every problem; silent if there is none."""
-    if problems:
-        lines = "\n".join(f"  {problem}" for problem in problems)
-        raise ValueError(f"{len(problems)} problem(s) found, no datalist written; expected none:\n{lines}")
 
 
 def describe_set(volume_set: VolumeSet, cases: list[RawCase], geometries: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -82,16 +76,8 @@ def describe_set(volume_set: VolumeSet, cases: list[RawCase], geometries: dict[s
         **labelled,
         "exclusive": True,
         **{name: [_describe(case, geometries[case.id]) for case in chosen] for name, chosen in sections.items()},
-        "folds": deal_folds([*sections["training"], *sections["validation"]]),
+        "folds": deal_folds({case.id: case.patient for name in SECTIONS[:2] for case in sections[name]}),
     }
-
-
-def deal_folds(cases: list[RawCase]) -> dict[str, list[str]]:
-    """Ids of five folds for cross-validation: patients in the order of their names, dealt round like cards."""
-    patients = sorted({case.patient for case in cases})
-    fold_of = {patient: position % NUM_FOLDS for position, patient in enumerate(patients)}
-    folds = {str(fold): [case.id for case in cases if fold_of[case.patient] == fold] for fold in range(NUM_FOLDS)}
-    return {fold: sorted(ids) for fold, ids in folds.items() if ids}
 
 
 def find_nifti(folder: Path, stem: str) -> Path:

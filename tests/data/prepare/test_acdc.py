@@ -41,6 +41,9 @@ def test_real_data_gives_the_committed_split_and_goes_back_exactly(data_root, tm
     check_leakage(committed)
     check_leakage(json.loads(datalist.read_text()), dataset_dir)
     assert _ids(datalist) == _ids(ACDC_JSON)
+    assert json.loads(datalist.read_text())["folds"] == committed["folds"]
+    folds = [{name[:10] for name in names} for names in committed["folds"].values()]
+    assert [len(patients) for patients in folds] == [9] * 5 and len(set.union(*folds)) == 45
     patients = [len({case["patient"] for case in committed[name]}) for name in SECTIONS]
     assert patients == [35, 10, 20]
     split = json.loads((data_root / "acdc/split.json").read_text())

@@ -69,8 +69,18 @@ def test_the_random_split_says_that_it_flatters():
 def test_the_png_archive_gives_the_committed_split(made_up, tmp_path, dataset, committed):
     path = DATASETS[dataset](made_up, tmp_path)
     text = path.read_text(encoding="utf-8").replace("PNG/Original", "images").replace("PNG/Ground Truth", "masks")
-    assert text == committed.read_text(encoding="utf-8")
+    made, expected = json.loads(text), _read(committed)
+    assert made.pop("note").endswith("No image has a look-alike in another section.")  # noise has none
+    assert expected.pop("note")
+    assert made == expected
     assert len(load_datalist(path, made_up, "test")) == 61
+
+
+def test_real_look_alikes_are_in_the_notes(data_root, tmp_path):
+    for dataset, committed in (("cvc_clinicdb", RANDOM), ("cvc_clinicdb_sequences", BY_SEQUENCE)):
+        path = DATASETS[dataset](data_root / "cvc_clinicdb", tmp_path)
+        assert path.read_text(encoding="utf-8") == committed.read_text(encoding="utf-8")
+    assert "in two sections, 1 pair: 198 = 199." in _read(RANDOM)["note"]
 
 
 def test_another_layout_is_refused(tmp_path):

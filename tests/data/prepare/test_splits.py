@@ -32,3 +32,7 @@ def test_folds_are_even_and_hold_everything_once():
     assert sorted(name for ids in folds.values() for name in ids) == sorted(units)
     fold_of = {name: fold for fold, ids in folds.items() for name in ids}
     assert all(fold_of[f"{unit}0"] == fold_of[f"{unit}1"] for unit in range(20))
+
+
+def test_fewer_units_than_folds_leave_none_empty():
+    assert deal_folds({"a": "a", "b": "b", "c": "a"}) == {"0": ["a", "c"], "1": ["b"]}

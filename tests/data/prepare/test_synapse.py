@@ -13,6 +13,7 @@ import pytest
 
 from hidiff_monai.data import check_leakage, load_volumes, read_geometry
 from hidiff_monai.data.prepare import npz, prepare_dataset
+from hidiff_monai.data.prepare.splits import deal_folds
 from hidiff_monai.data.prepare.synapse import ORGANS, RAW_VALUES, section_of
 from hidiff_monai.data.slices import LoadVolumed
 from hidiff_monai.io import restore_to_source
@@ -51,6 +52,7 @@ def test_published_split_is_the_committed_one():
     assert ids["validation"] == ["0021", "0030", "0040"]
     assert [int(case) for case in ids["test"]] == [1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38]
     assert all(section_of(case) == name for name, cases in ids.items() for case in cases)
+    assert split["folds"] == deal_folds({case: case for case in [*ids["training"], *ids["validation"]]})
     assert split["label_values"] == {str(value): number for value, number in sorted(RAW_VALUES.items())}
     with pytest.raises(ValueError, match="scan 0011 is none of the 30"):
         section_of("0011")
@@ -90,7 +92,7 @@ def test_raw_layouts(tmp_path, write_nifti, draw_volume, below):
     ids = [[case["id"] for case in content[name]] for name in ("training", "validation", "test")]
     assert ids == [["0005"], ["0021"], ["0038"]]
     assert content["label_names"] == ORGANS and content["exclusive"] is True
-    assert content["folds"] == {"0": ["0005"], "1": ["0021"]}
+    assert content["folds"] == {"0": ["0021"], "1": ["0005"]}
 
 
 def test_as_many_slices_as_published_need_no_words(tmp_path, write_nifti, monkeypatch, caplog, draw_volume):

@@ -8,7 +8,6 @@ import pytest
 
 from hidiff_monai.data.prepare import cases, prepare_dataset
 from hidiff_monai.data.prepare.splits import draw_order
-from hidiff_monai.data.prepare.volumes import deal_folds
 
 
 @pytest.fixture
@@ -174,14 +173,3 @@ def test_drawn_order_is_fixed_and_survives_a_missing_name():
     assert sorted(order) == names
     assert draw_order(reversed(names[1:]), seed=0) == [name for name in order if name != "a"]
     assert draw_order(names, seed=1) != order
-
-
-def test_folds_keep_patients_together():
-    drawn = [
-        cases.RawCase(f"{patient}_{frame}", str(patient), "training", (), None)
-        for patient in range(7)
-        for frame in "ab"
-    ]
-    folds = deal_folds(drawn)
-    assert folds["0"] == ["0_a", "0_b", "5_a", "5_b"]
-    assert sorted(case for ids in folds.values() for case in ids) == sorted(case.id for case in drawn)
