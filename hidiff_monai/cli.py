@@ -36,6 +36,7 @@ def check(datalist: str, dataset_dir: str, as_json: bool = False) -> None:
 
 def compare(
     *evaluation_dirs: str,
+    slices: bool = False,
     smaller_than: int | None = None,
     methods: tuple[str, str] = ("prior", "refined"),
     format: str = "text",
@@ -44,7 +45,9 @@ def compare(
 
     Args:
         evaluation_dirs: what the evaluate workflow wrote; several are taken as seeds of the same evaluation.
-        smaller_than: keeps only cases whose label has fewer pixels than this, and at least one.
+        slices: takes volumes slice by slice: every slice, and those with a label.
+        smaller_than: takes only what has fewer pixels in the label than this, and at least one: images, or the slices
+            of volumes; the paper has 500 for organs, 100 for tumours.
         methods: what is compared: before, after.
         format: text, csv, json or latex.
     """
@@ -61,9 +64,13 @@ def compare(
         raise ValueError(
             f"{len(evaluation_dirs)} folders, format {format!r}; expected a folder and one of {[*writers]}"
         )
-    evaluations = [read_rows(Path(str(folder))) for folder in evaluation_dirs]
+    folders = [Path(str(folder)) for folder in evaluation_dirs]
+    is_volume = smaller_than is not None and all((folder / "slices.json").is_file() for folder in folders)
+    evaluations = [read_rows(folder, "slices" if slices or is_volume else "cases") for folder in folders]
     if smaller_than is not None:
         evaluations = [metrics.select_small(rows, smaller_than) for rows in evaluations]
+    elif slices:
+        evaluations = [metrics.regions_of_slices(rows) for rows in evaluations]
     print(writers[format](metrics.compare_methods(evaluations, tuple(methods))))  # type: ignore[arg-type]
 
 
