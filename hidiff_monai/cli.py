@@ -74,6 +74,32 @@ def compare(
     print(writers[format](metrics.compare_methods(evaluations, tuple(methods))))  # type: ignore[arg-type]
 
 
+def cross_validate(
+    bundle: str,
+    dataset_dir: str,
+    output_dir: str,
+    datalist_file: str | None = None,
+    folds: tuple[str, ...] | None = None,
+    **overrides: Any,
+) -> None:
+    """Trains and evaluates a bundle on every fold of its datalist, and all cases together; run again, it goes on.
+
+    Args:
+        bundle: the bundle's folder, for example bundles/acdc.
+        dataset_dir: the folder that the datalist's paths are relative to.
+        output_dir: the folder for everything that is written.
+        datalist_file: a datalist with folds; the bundle's own where it is left out.
+        folds: which to run, for example 0,1; all where it is left out.
+        overrides: any other key of the bundle's configuration, for example --max_epochs 40.
+    """
+    from hidiff_monai.cross_validation import run_cross_validation
+
+    chosen = None if folds is None else [folds] if isinstance(folds, (str, int)) else list(folds)
+    report = run_cross_validation(bundle, dataset_dir, output_dir, datalist_file, chosen, overrides)
+    if report is not None:
+        print("report:", report)
+
+
 def prepare(dataset: str, source: str, output: str) -> None:
     """Turns a raw download into a datalist (and volumes into slices); run it again to go on where it was stopped.
 
@@ -131,6 +157,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "check": check,
     "compare": compare,
     "complexity": complexity,
+    "cross-validate": cross_validate,
     "demo": demo,
     "prepare": prepare,
 }
@@ -153,7 +180,10 @@ def _refuse_unknown_options(arguments: list[str]) -> None:
     """Fire would run the verb first, for minutes, and complain about the option afterwards."""
     if not arguments or arguments[0] not in VERBS:
         return
-    known = [*inspect.signature(VERBS[arguments[0]]).parameters, "help"]
+    parameters = inspect.signature(VERBS[arguments[0]]).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return  # keys of a configuration, which checks them itself
+    known = [*parameters, "help"]
     for argument in arguments[1:]:
         name = argument[2:].split("=")[0].replace("-", "_")
         if argument.startswith("--") and name and name not in known and name.removeprefix("no") not in known:

@@ -31,7 +31,7 @@ def guard_command_line(arguments: Sequence[str] | None = None) -> None:
     if not any(argument.split("=")[0].replace("-", "_") == "__config_file" for argument in arguments):
         return
     sys.excepthook = _explain
-    known = _configured_keys(arguments) | set(inspect.signature(run).parameters)
+    known = configured_keys(_config_files(arguments)) | set(inspect.signature(run).parameters)
     for name in _options(arguments):
         key = name.split("#")[0].split("::")[0]
         if key not in known:
@@ -44,9 +44,10 @@ def _options(arguments: Sequence[str]) -> list[str]:
     return [argument[2:].split("=")[0].replace("-", "_") for argument in arguments if argument.startswith("--")]
 
 
-def _configured_keys(arguments: Sequence[str]) -> set[str]:
+def configured_keys(files: Sequence[str]) -> set[str]:
+    """The top-level keys of configuration files; "validate" for ``validate#handlers``."""
     keys: set[str] = set()
-    for file in _config_files(arguments):
+    for file in files:
         content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))  # JSON is YAML
         keys |= {key.split("#")[0].split("::")[0] for key in content}
     return keys
