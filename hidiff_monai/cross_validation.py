@@ -13,7 +13,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from hidiff_monai.data import read_datalist, use_fold
-from hidiff_monai.io import configured_keys, require_writable, write_atomically
+from hidiff_monai.io import require_writable, write_atomically
 from hidiff_monai.metrics import compare_methods, format_comparison, write_cases, write_summary
 from hidiff_monai.report import read_rows, write_report
 
@@ -87,7 +87,8 @@ def _run_fold(bundle: Path, folder: Path, datalist: dict[str, Any], overrides: d
         temporary.write_text(json.dumps(datalist, indent=1) + "\n", encoding="utf-8")
     settings = {**overrides, "datalist_file": folder / "datalist.json", "output_dir": folder}
     train, evaluate = _config(bundle, "train"), _config(bundle, "evaluate")
-    own = configured_keys([evaluate]) - configured_keys([train])  # training does not know these and would refuse them
+    # keys of the evaluation alone, which training would refuse
+    own = ConfigParser.load_config_file(evaluate).keys() - ConfigParser.load_config_file(train).keys()
     _run_bundle("training", train, {key: value for key, value in settings.items() if key.split("#")[0] not in own})
     _run_bundle("run", f"['{train}','{evaluate}']", settings)
 

@@ -1,7 +1,7 @@
 """Files in and out."""
 
 from hidiff_monai.io.checkpoint import check_architecture, load_weights, read_checkpoint, save_checkpoint
-from hidiff_monai.io.command_line import configured_keys, guard_command_line
+from hidiff_monai.io.command_line import guard_command_line
 from hidiff_monai.io.files import list_images, require_writable, write_atomically
 from hidiff_monai.io.geometry import restore_to_source
 from hidiff_monai.io.predictions import SavePrediction, SaveVolumePrediction
@@ -10,7 +10,6 @@ __all__ = [
     "SavePrediction",
     "SaveVolumePrediction",
     "check_architecture",
-    "configured_keys",
     "guard_command_line",
     "list_images",
     "load_weights",
