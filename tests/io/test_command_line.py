@@ -32,19 +32,8 @@ def test_a_misspelt_key_is_named_with_its_neighbour(config: str) -> None:
 
 
 def test_keys_of_every_file_and_monai_s_own_pass(config: str) -> None:
-    options = [
-        "--crop_size",
-        "[2,2]",
-        "--handlers#0#x",
-        "2",
-        "--validate#inferer#steps",
-        "2",
-        "--refiner#channels",
-        "[4]",
-        "--validate#inferer",
-        "1",
-        "--section=test",
-    ]
+    options = ["--crop_size", "[2,2]", "--handlers#0#x", "2", "--validate#inferer#steps", "2"]
+    options += ["--refiner#channels", "[4]", "--validate#inferer", "1", "--section=test"]
     guard_command_line(["run", "--config_file", config, "--meta_file", "m.json", "--logging_file=l.conf", *options])
     guard_command_line(["--anything", "goes without a configuration"])
 
