@@ -1,6 +1,6 @@
 """Data: datalists, the check before training, and phantoms to run everything without any data."""
 
-from .datalist import count_cases, load_datalist, read_datalist, use_fold
+from .datalist import count_cases, labelled_names, load_datalist, read_datalist, use_fold
 from .labels import grey_levels, label_transform
 from .leakage import SECTIONS, check_leakage
 from .nifti import LoadNiftid, list_volumes
@@ -32,6 +32,7 @@ __all__ = [
     "grey_levels",
     "label_transform",
     "list_volumes",
+    "labelled_names",
     "load_datalist",
     "load_slices",
     "load_volumes",

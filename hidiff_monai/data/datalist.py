@@ -86,6 +86,12 @@ def use_fold(datalist: dict[str, Any], fold: str | int) -> dict[str, Any]:
     return {**datalist, **sections}
 
 
+def labelled_names(path: str | Path) -> list[str]:
+    """The classes that a datalist's labels hold: of `label_names` all, or those it gives as `labelled_names`."""
+    datalist = read_datalist(path)
+    return list(datalist.get("labelled_names", datalist["label_names"]))
+
+
 def count_cases(path: str | Path) -> int:
     """The number of cases in all sections of a datalist."""
     datalist = read_datalist(path)

@@ -24,7 +24,7 @@ class EvaluationWriter:
     """Scores prior and refined mask of every case, whole and inside its *region*, and writes everything down.
 
     Expects decollated output items with *refined*, *prior*, *variance*, *entropy* and *label*, (K, H, W) each, and
-    batch items with *id* and, where there are any, *region* (1, H, W) and *picture* (C, H, W) in 0 ... 255.
+    batch items with *id* and, where there are any, *patient*, *region* (1, H, W) and *picture* (C, H, W) in 0 ... 255.
 
     Args:
         folder: receives cases.csv, cases.json, summary.json, table.txt, arrays/<case>.npz, trajectory/<case>.npz.
@@ -66,7 +66,7 @@ class EvaluationWriter:
             self._score_item(engine, item, output)
 
     def _score_item(self, engine: SupervisedEvaluator, item: dict[str, Any], output: dict[str, torch.Tensor]) -> None:
-        case = str(item["id"])
+        case = identity(item)
         arrays = {key: _array(output[key]) for key in ("label", "refined", "prior", "variance", "entropy")}
         region = _array(item["region"])[0] > 0.5 if "region" in item else None
         picture = picture_of(item.get("picture", output[Keys.IMAGE]), stretch="picture" not in item)
@@ -74,7 +74,7 @@ class EvaluationWriter:
         for channel, target in enumerate(self.target_names):
             maps = {key: value[channel] for key, value in arrays.items()}
             self._score_target(case, target, maps, region)
-            name = self._array_name(case, target)
+            name = self._array_name(case["case"], target)
             self._save("arrays", name, _for_report(maps, region), image=picture, threshold=self.threshold)
             if trajectory is not None:
                 self._save_trajectory(name, trajectory, channel, image=picture, label=maps["label"] > 0.5)
@@ -82,7 +82,9 @@ class EvaluationWriter:
     def _array_name(self, case: str, target: str) -> str:
         return case if len(self.target_names) == 1 else f"{case}_{target}"
 
-    def _score_target(self, case: str, target: str, maps: dict[str, np.ndarray], region: np.ndarray | None) -> None:
+    def _score_target(
+        self, case: dict[str, str], target: str, maps: dict[str, np.ndarray], region: np.ndarray | None
+    ) -> None:
         entropy, refined = torch.from_numpy(maps["entropy"]), torch.from_numpy(maps["refined"])
         uncertainty = case_uncertainty(entropy, refined, None if region is None else torch.from_numpy(region))
         for region_name, inside in ((WHOLE, None), (FIELD_OF_VIEW, region)):
@@ -90,7 +92,7 @@ class EvaluationWriter:
                 continue
             for method in ("prior", "refined"):
                 scores = score_case(maps[method] > self.threshold, maps["label"] > 0.5, region=inside)
-                row = {"case": case, "method": method, "region": region_name, "target": target}
+                row = {**case, "method": method, "region": region_name, "target": target}
                 self.rows.append({**row, **scores, "uncertainty": uncertainty})
 
     def _trajectory(self, engine: SupervisedEvaluator, output: dict[str, torch.Tensor]) -> Trajectory | None:
@@ -119,6 +121,11 @@ class EvaluationWriter:
         write_cases(self.rows, self.folder)
         write_summary(self.rows, self.folder)
         print(format_table(self.rows))
+
+
+def identity(item: dict[str, Any]) -> dict[str, str]:
+    """A row's "case" and "patient" (or video sequence; where that is unknown, the case) of a batch item."""
+    return {"case": str(item["id"]), "patient": str(item.get("patient", item["id"]))}
 
 
 def _for_report(maps: dict[str, np.ndarray], region: np.ndarray | None) -> dict[str, np.ndarray]:

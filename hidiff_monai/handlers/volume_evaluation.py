@@ -9,47 +9,62 @@ import torch
 from monai.engines import SupervisedEvaluator
 from monai.utils.enums import CommonKeys as Keys
 
-from hidiff_monai.handlers.evaluation import EvaluationWriter, picture_of
+from hidiff_monai.handlers.evaluation import EvaluationWriter, identity, picture_of
 from hidiff_monai.inferers import case_uncertainty
-from hidiff_monai.metrics import hd95, score_case
+from hidiff_monai.io import write_atomically
+from hidiff_monai.metrics import format_table, regions_of_slices, score_case, score_slices, write_cases
 
 WHOLE_VOLUME = "whole volume"
 
 
 class VolumeEvaluationWriter(EvaluationWriter):
-    """Scores prior and refined classes of whole volumes; each class has its row.
+    """Scores prior and refined classes of whole volumes and of their slices; each class has its row.
 
     Expects decollated output items with *refined*, *prior*, *label* (class numbers, 0 the background) and *entropy*,
-    (1, X, Y, D) each, and *image* (C, X, Y, D); batch items with *id* and *spacing*, three sizes in mm. HD95 is given
-    in voxels, the papers' convention, and as *hd95_mm*. The uncertainty of a class is the entropy of the
+    (1, X, Y, D) each, and *image* (C, X, Y, D); batch items with *id*, *patient* and *spacing*, three sizes in mm. HD95
+    is given in voxels, the papers' convention, and as *hd95_mm*. The uncertainty of a class is the entropy of the
     voxels that prior or refined mask give it, per voxel of the refined one.
 
     For the report, the slice with most of a class (in the label, or where that has none in the refined mask) is saved
     as the case's picture of that class.
 
     Args:
-        folder: receives cases.csv, cases.json, summary.json, table.txt, arrays/<case>_<class>.npz.
+        folder: receives cases.csv, cases.json, summary.json, table.txt, arrays/<case>_<class>.npz; and slices.csv,
+            slices.json, slices_table.txt.
         target_names: names of the classes 1 ... K.
+        labelled_names: those of them that the data's labels hold, all others are not scored; None: all.
     """
 
-    def __init__(self, folder: str, target_names: list[str]) -> None:
-        super().__init__(folder, target_names)
+    def __init__(self, folder: str, target_names: list[str], labelled_names: list[str] | None = None) -> None:
+        labelled_names = target_names if labelled_names is None else labelled_names
+        if not labelled_names or not set(labelled_names) <= set(target_names):
+            raise ValueError(f"the labels hold {labelled_names}; expected some of the classes {target_names}")
+        super().__init__(folder, [name for name in target_names if name in labelled_names])
+        self.class_of = {name: number for number, name in enumerate(target_names, start=1)}
+        self.slice_rows: list[dict[str, Any]] = []
+
+    def _start(self) -> None:
+        super()._start()
+        self.slice_rows.clear()
 
     def _score_item(self, engine: SupervisedEvaluator, item: dict[str, Any], output: dict[str, torch.Tensor]) -> None:
-        case = str(item["id"])
+        case = identity(item)
         classes = {key: torch.as_tensor(output[key])[0].cpu().numpy() for key in ("label", "refined", "prior")}
         entropy = torch.as_tensor(output["entropy"])[0].cpu()
         spacing = [float(size) for size in item["spacing"]]
-        for number, target in enumerate(self.target_names, start=1):
-            masks = {key: value == number for key, value in classes.items()}
+        labelled = set(np.unique(np.nonzero(classes["label"])[-1]))
+        for target in self.target_names:
+            masks = {key: value == self.class_of[target] for key, value in classes.items()}
             touched = torch.from_numpy(masks["refined"] | masks["prior"])  # the class's own voxels, before or after
             uncertainty = case_uncertainty(entropy.float(), torch.from_numpy(masks["refined"]).float(), touched)
             for method in ("prior", "refined"):
-                scores = score_case(masks[method], masks["label"])
-                row = {"case": case, "method": method, "region": WHOLE_VOLUME, "target": target}
-                distance = hd95(masks[method], masks["label"], spacing_mm=spacing)
-                self.rows.append({**row, **scores, "hd95_mm": distance, "uncertainty": uncertainty})
-            self._save_slice(self._array_name(case, target), masks, entropy, torch.as_tensor(output[Keys.IMAGE]))
+                row = {**case, "method": method, "region": WHOLE_VOLUME, "target": target}
+                scores = score_case(masks[method], masks["label"], spacing=spacing)
+                self.rows.append({**row, **scores, "uncertainty": uncertainty})
+                for scores in score_slices(masks[method], masks["label"]):
+                    self.slice_rows.append(_slice_row(row, scores, scores["slice"] in labelled))
+            name = self._array_name(case["case"], target)
+            self._save_slice(name, masks, entropy, torch.as_tensor(output[Keys.IMAGE]))
 
     def _save_slice(self, name: str, masks: dict[str, np.ndarray], entropy: torch.Tensor, image: torch.Tensor) -> None:
         areas = masks["label" if masks["label"].any() else "refined"].sum(axis=(0, 1))
@@ -60,6 +75,18 @@ class VolumeEvaluationWriter(EvaluationWriter):
         arrays["region"] = np.ones_like(arrays["label"])
         picture = _upright(picture_of(image[:1, ..., k], stretch=True))
         self._save("arrays", name, arrays, image=picture, threshold=self.threshold)
+
+    def _write(self) -> None:
+        super()._write()
+        write_cases(self.slice_rows, self.folder, "slices")
+        table = format_table(regions_of_slices(self.slice_rows))
+        with write_atomically(self.folder / "slices_table.txt") as temporary:
+            temporary.write_text(table + "\n", encoding="utf-8")
+
+
+def _slice_row(row: dict[str, str], scores: dict[str, Any], is_labelled: bool) -> dict[str, Any]:
+    name = f"{row['case']} slice {scores['slice']:03d}"
+    return {**row, "case": name, "region": "slice", **scores, "is_labelled": is_labelled}
 
 
 def _upright(plane: np.ndarray) -> np.ndarray:

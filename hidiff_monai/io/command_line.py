@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import inspect
 import sys
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
 import yaml
-from monai.bundle import run
+from monai.bundle import ConfigParser, run
 
 
 def guard_command_line(arguments: Sequence[str] | None = None) -> None:
@@ -31,29 +31,38 @@ def guard_command_line(arguments: Sequence[str] | None = None) -> None:
     if not any(argument.split("=")[0].replace("-", "_") == "__config_file" for argument in arguments):
         return
     sys.excepthook = _explain
-    require_known_keys(_options(arguments), _configured_keys(arguments) | set(inspect.signature(run).parameters))
+    content = ConfigParser.load_config_files(_config_files(arguments))
+    for name in _options(arguments):
+        if name not in inspect.signature(run).parameters:
+            require_known_key(name, content)
 
 
-def require_known_keys(names: Iterable[str], known: set[str]) -> None:
-    """Raises ValueError for the first option, such as ``train#dataloader``, that belongs to none of the known keys."""
-    for name in names:
-        key = name.split("#")[0].split("::")[0]
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean --{near[0]}?" if near else "docs/configuration.md lists them"
-            raise ValueError(f"--{name}: no key '{key}' in the configuration; expected one of its keys: {hint}")
+def require_known_key(name: str, content: Any) -> None:
+    """Every part of ``train#trainer#amp`` is there, but the last of several: that may be a new argument.
+
+    Args:
+        name: the option, without its dashes.
+        content: the configuration.
+
+    Raises:
+        ValueError: names the unknown part and the nearest known one.
+    """
+    parts = name.replace("::", "#").split("#")
+    for number, part in enumerate(parts[: max(len(parts) - 1, 1)]):
+        known = [str(key) for key in (content if isinstance(content, dict) else range(len(content)))]
+        if part not in known:
+            near = difflib.get_close_matches(part, known, n=1)
+            mend = f"did you mean --{'#'.join([*parts[:number], near[0], *parts[number + 1 :]])}?" if near else ""
+            where = f"'{'#'.join(parts[:number])}'" if number else "the configuration"
+            raise ValueError(
+                f"--{name}: no key '{part}' in {where}; expected one of its keys: "
+                f"{mend or 'docs/configuration.md lists them'}"
+            )
+        content = content[part if isinstance(content, dict) else int(part)]
 
 
 def _options(arguments: Sequence[str]) -> list[str]:
     return [argument[2:].split("=")[0].replace("-", "_") for argument in arguments if argument.startswith("--")]
-
-
-def _configured_keys(arguments: Sequence[str]) -> set[str]:
-    keys: set[str] = set()
-    for file in _config_files(arguments):
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))  # JSON is YAML
-        keys |= {key.split("#")[0].split("::")[0] for key in content}
-    return keys
 
 
 def _config_files(arguments: Sequence[str]) -> list[str]:

@@ -7,22 +7,31 @@ from .calibration import (
     expected_calibration_error,
     reliability_bins,
 )
-from .cases import score_case, summarise
+from .cases import HD95_UNITS, METRICS, score_case, summarise
 from .comparison import ComparedScore, compare_methods
-from .comparison_table import comparison_csv, comparison_json, format_comparison, latex_rows
+from .comparison_table import (
+    SCORE_NAMES,
+    comparison_csv,
+    comparison_json,
+    format_comparison,
+    latex_rows,
+    p_text,
+    without_agreeing,
+)
 from .complexity import complexity
 from .complexity_report import ComplexityReport, Operations, Storage
 from .conventions import DICE_CONVENTIONS, dice_transunet, dice_undefined
 from .overlap import ConfusionCounts, accuracy, confusion_counts, dice, iou, recall
-from .small_objects import SMALL_ORGAN_PIXELS, SMALL_TUMOUR_PIXELS, score_small_slices, select_small
+from .slices import regions_of_slices, score_slices, select_small
 from .statistics import paired_bootstrap, paired_wilcoxon
 from .surface import hd95
 from .table import format_table, read_cases, write_cases, write_summary
 
 __all__ = [
     "DICE_CONVENTIONS",
-    "SMALL_ORGAN_PIXELS",
-    "SMALL_TUMOUR_PIXELS",
+    "HD95_UNITS",
+    "METRICS",
+    "SCORE_NAMES",
     "ComparedScore",
     "ComplexityReport",
     "ConfusionCounts",
@@ -46,15 +55,18 @@ __all__ = [
     "hd95",
     "iou",
     "latex_rows",
+    "p_text",
     "paired_bootstrap",
     "paired_wilcoxon",
     "read_cases",
     "recall",
+    "regions_of_slices",
     "reliability_bins",
     "score_case",
-    "score_small_slices",
+    "score_slices",
     "select_small",
     "summarise",
+    "without_agreeing",
     "write_cases",
     "write_summary",
 ]

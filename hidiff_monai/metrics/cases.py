@@ -14,6 +14,7 @@ from .surface import hd95
 
 OVERLAP_SCORES = {"dice": dice, "iou": iou, "recall": recall, "accuracy": accuracy}
 METRICS = ("dice", "iou", "hd95", "recall", "accuracy")
+HD95_UNITS = {"hd95": "voxels", "hd95_mm": "mm"}
 
 
 def score_case(
@@ -29,16 +30,17 @@ def score_case(
         label: same shape, in {0, 1}.
         region: same shape, true where pixels count (a field of view), or None for the whole image. For HD95 both masks
             are emptied outside it.
-        spacing: size of a voxel in mm, one number an axis in the order of the array's axes; None: HD95 in voxels.
+        spacing: size of a voxel in mm, one number an axis in the order of the array's axes, where it is known.
 
     Returns:
-        `dice`, `iou`, `recall`, `accuracy` in [0, 1] and `hd95`, NaN where undefined (see `overlap` and `surface`); the
-        counts `tp`, `fp`, `fn`, `tn`; and `hd95_is_mm`, false when HD95 is in voxels.
+        `dice`, `iou`, `recall`, `accuracy` in [0, 1] and `hd95` in voxels, NaN where undefined (see `overlap` and
+        `surface`); the counts `tp`, `fp`, `fn`, `tn`; and with a spacing `hd95_mm`.
     """
     counts = confusion_counts(prediction, label, region)
     scores = {name: score(counts) for name, score in OVERLAP_SCORES.items()}
-    scores["hd95"] = hd95(prediction, label, spacing_mm=spacing, region=region)
-    return {name: scores[name] for name in METRICS} | counts._asdict() | {"hd95_is_mm": spacing is not None}
+    scores["hd95"] = hd95(prediction, label, region=region)
+    in_mm = {} if spacing is None else {"hd95_mm": hd95(prediction, label, spacing_mm=spacing, region=region)}
+    return {name: scores[name] for name in METRICS} | counts._asdict() | in_mm
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -49,18 +51,17 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Returns:
         `cases`, the number of rows; for each metric a dict with `mean`, `sd` (n - 1 in the denominator, NaN below two),
-        `n` the cases where it is defined, and `nan_ratio` the share where it is not; `hd95` also has its `unit`; and
+        `n` the cases where it is defined, and `nan_ratio` the share where it is not; `hd95_mm` where rows have it; and
         `micro`, the scores of the summed counts, which weigh a case by its pixels.
 
     Raises:
-        ValueError: no rows, or HD95 in mm in some and in voxels in others.
+        ValueError: no rows, or HD95 in mm in some only.
     """
     if not rows:
         raise ValueError("no rows to summarise; expected one a case: check that the evaluation found any case")
     summary: dict[str, Any] = {"cases": len(rows)}
-    for name in METRICS:
+    for name in present_metrics(rows):
         summary[name] = _spread([float(row[name]) for row in rows])
-    summary["hd95"]["unit"] = _hd95_unit(rows)
     total = ConfusionCounts(*(sum(int(row[name]) for row in rows) for name in ConfusionCounts._fields))
     summary["micro"] = {name: score(total) for name, score in OVERLAP_SCORES.items()}
     return summary
@@ -76,8 +77,13 @@ def _spread(values: list[float]) -> dict[str, float]:
     }
 
 
-def _hd95_unit(rows: Sequence[Mapping[str, Any]]) -> str:
-    units = {"mm" if row.get("hd95_is_mm", False) else "voxels" for row in rows}
-    if len(units) > 1:
-        raise ValueError("HD95 is in mm in some rows, in voxels in others; expected one unit: give all cases a spacing")
-    return units.pop()
+def present_metrics(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """METRICS, and `hd95_mm` where the rows have it.
+
+    Raises:
+        ValueError: some rows have it and some do not.
+    """
+    has_mm = {"hd95_mm" in row for row in rows}
+    if len(has_mm) > 1:
+        raise ValueError("HD95 in mm is there for some rows only; expected all or none: give all cases a spacing")
+    return (*METRICS, "hd95_mm") if True in has_mm else METRICS

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from .cases import METRICS, summarise
+from .cases import HD95_UNITS, METRICS, present_metrics
 from .conventions import DICE_CONVENTIONS
 from .overlap import ConfusionCounts
 from .statistics import paired_bootstrap, paired_wilcoxon
 
 Row = Mapping[str, Any]
-COMPARED = (*DICE_CONVENTIONS, *(name for name in METRICS if name != "dice"))
+COMPARED = (*DICE_CONVENTIONS, *(name for name in METRICS if name != "dice"), "hd95_mm")
 AVERAGE = "average"
 
 
@@ -26,16 +26,17 @@ class ComparedScore:
     Attributes:
         region: where pixels were counted.
         target: the structure, or "average": a case's mean over the structures that count in it.
-        score: a name of COMPARED.
+        score: a name of COMPARED; HD95 in mm only where the rows have it.
         unit: "%", or "mm" or "voxels" for HD95.
         methods: their names, the second is compared with the first.
         means: one a method.
         sds: over seeds where there are several, else over cases (n - 1); NaN where there is only one.
         undefined: share of cases, seeds and averaged targets, in [0, 1], where it is undefined, one a method.
         difference: mean of second minus first.
-        interval: bounds of its 95 % paired bootstrap interval over cases; None below two cases.
-        p_value: of the paired Wilcoxon signed-rank test over cases; None below two cases.
+        interval: bounds of its 95 % paired bootstrap interval over patients; None below two patients.
+        p_value: of the paired Wilcoxon signed-rank test over patients; None below two patients.
         cases: how many count.
+        patients: of how many patients (or video sequences) they are; a case of which that is unknown is one of its own.
         seeds: number of evaluations; a case's score is its mean over them before it is compared.
     """
 
@@ -51,6 +52,7 @@ class ComparedScore:
     interval: tuple[float, float] | None
     p_value: float | None
     cases: int
+    patients: int
     seeds: int
 
 
@@ -69,22 +71,21 @@ def compare_methods(
     """
     if not evaluations or not all(evaluations):
         raise ValueError("no rows to compare; expected at least one evaluation with rows: check the folders")
-    units = {summarise(rows)["hd95"]["unit"] for rows in evaluations}
-    if len(units) != 1:
-        raise ValueError("HD95 is in mm in some evaluations, in voxels in others; expected one unit: evaluate again")
-    unit, compared = units.pop(), []
+    has_mm = "hd95_mm" in present_metrics([row for rows in evaluations for row in rows])
+    compared = []
     for region in dict.fromkeys(str(row["region"]) for row in evaluations[0]):
         inside = [[row for row in rows if row["region"] == region and row["method"] in methods] for rows in evaluations]
-        targets, values = _table(inside, methods)
-        for number, score in enumerate(COMPARED):
-            scale, shown = (1, unit) if score == "hd95" else (100, "%")
+        targets, patients, values = _table(inside, methods)
+        for number, score in enumerate(COMPARED if has_mm else COMPARED[:-1]):
+            unit = HD95_UNITS.get(score, "%")
+            scale = 100 if unit == "%" else 1
             for target, members in _with_average(targets, scale * values[number]).items():
-                compared.append(ComparedScore(region, target, score, shown, methods, **_compare(members)))
+                compared.append(ComparedScore(region, target, score, unit, methods, **_compare(members, patients)))
     return compared
 
 
-def _table(evaluations: list[list[Row]], methods: tuple[str, str]) -> tuple[list[str], np.ma.MaskedArray]:
-    """Names of the targets, and one region's scores, (scores, targets, seeds, 2 methods, cases).
+def _table(evaluations: list[list[Row]], methods: tuple[str, str]) -> tuple[list[str], np.ndarray, np.ma.MaskedArray]:
+    """Names of the targets, the patient of each case, and one region's scores, (scores, targets, seeds, 2, cases).
 
     NaN where a score is undefined; masked where a target is not scored in a case, because it is not small there.
     """
@@ -107,7 +108,10 @@ def _table(evaluations: list[list[Row]], methods: tuple[str, str]) -> tuple[list
     ]
     is_absent = [[(target, case, methods[0]) not in expected for case in cases] for target in targets]
     table = np.moveaxis(np.array(values), -1, 0)
-    return targets, np.ma.masked_array(table, np.broadcast_to(np.array(is_absent)[:, None, None], table.shape))
+    patient_of = {str(row["case"]): str(row.get("patient", row["case"])) for row in evaluations[0]}
+    patients = np.array([patient_of[case] for case in cases])
+    mask = np.broadcast_to(np.array(is_absent)[:, None, None], table.shape)
+    return targets, patients, np.ma.masked_array(table, mask)
 
 
 def _require_same_labels(evaluations: list[list[Row]]) -> None:
@@ -135,27 +139,30 @@ def _with_average(targets: list[str], values: np.ma.MaskedArray) -> dict[str, np
 
 def _scores(row: Row) -> list[float]:
     counts = ConfusionCounts(*(int(row[name]) for name in ConfusionCounts._fields))
-    return [DICE_CONVENTIONS[name](counts) if name in DICE_CONVENTIONS else float(row[name]) for name in COMPARED]
+    others = [float(row.get(name, math.nan)) for name in COMPARED if name not in DICE_CONVENTIONS]
+    return [*(convention(counts) for convention in DICE_CONVENTIONS.values()), *others]
 
 
-def _compare(values: np.ma.MaskedArray) -> dict[str, Any]:
-    """Everything but the names of a ComparedScore, from (targets, seeds, 2, cases)."""
+def _compare(values: np.ma.MaskedArray, patients: np.ndarray) -> dict[str, Any]:
+    """Everything but the names of a ComparedScore, from (targets, seeds, 2, cases) and each case's patient."""
     data = values.filled(math.nan)
     is_paired = np.isfinite(data).all(axis=(1, 2), keepdims=True)
     per_case = _mean(np.where(is_paired, data, math.nan), axis=0)  # (seeds, 2, cases): a case's mean over targets
-    per_case = per_case[..., np.isfinite(per_case).all(axis=(0, 1))]
+    is_defined = np.isfinite(per_case).all(axis=(0, 1))
+    per_case, patients = per_case[..., is_defined], patients[is_defined]
     over_seeds = per_case.mean(axis=0)  # (2, cases)
     spread = per_case.mean(axis=2).T if len(per_case) > 1 and per_case.size else over_seeds
     differences = over_seeds[1] - over_seeds[0]
-    is_enough = len(differences) > 1
+    num_patients = len(set(patients))
     return {
         "means": tuple(float(mean) for mean in _mean(over_seeds, axis=1)),
         "sds": tuple(float(np.std(row, ddof=1)) if len(row) > 1 else math.nan for row in spread),
         "undefined": tuple(float(np.isnan(values[:, :, method].compressed()).mean()) for method in (0, 1)),
         "difference": float(_mean(differences, axis=0)),
-        "interval": paired_bootstrap(differences) if is_enough else None,
-        "p_value": paired_wilcoxon(differences) if is_enough else None,
+        "interval": paired_bootstrap(differences, patients) if num_patients > 1 else None,
+        "p_value": paired_wilcoxon(differences, patients) if num_patients > 1 else None,
         "cases": len(differences),
+        "patients": num_patients,
         "seeds": len(per_case),
     }
 

@@ -11,23 +11,25 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
+from .cases import HD95_UNITS
 from .comparison import AVERAGE, ComparedScore
 from .conventions import DICE_CONVENTIONS
 
-NAMES = {
+SCORE_NAMES = {
     "dice": "Dice",
     "dice_undefined": "Dice, absent undefined",
     "dice_transunet": "Dice, TransUNet's",
     "iou": "IoU",
     "hd95": "HD95",
+    "hd95_mm": "HD95",
     "recall": "recall",
     "accuracy": "accuracy",
 }
-LATEX_NAMES = {"hd95": r"HD95$\downarrow$ (NaN ratio)"}
+LATEX_NAMES = {name: rf"HD95 {unit}$\downarrow$ (NaN ratio)" for name, unit in HD95_UNITS.items()}
 FOOTER = (
     "difference: second minus first, over the n cases where both are defined. NaN: share of undefined ones.",
-    "Interval: 95 % percentile, paired bootstrap over cases. p: Wilcoxon signed-rank test, two-sided.",
-    "Both take cases as independent: frames of one video, or two eyes of one patient, make them too sure.",
+    "Interval: 95 % percentile, paired bootstrap. p: Wilcoxon signed-rank test, two-sided. Both over patients (video",
+    "sequences), whose cases are drawn together and count once in the test; an unknown patient has one case.",
 )
 DICE_FOOTER = (
     "Dice: both masks empty = 1. Absent undefined: both empty = left out.\n"
@@ -39,8 +41,8 @@ AGREE_FOOTER = "No structure is absent in any case: all conventions of Dice for 
 def format_comparison(scores: Sequence[ComparedScore]) -> str:
     """Aligned text: a block a region and target, a line a score, and what the figures mean below."""
     first, second = scores[0].methods
-    header = ["", first, second, "difference", "95 % interval", "p", f"NaN {first}", f"NaN {second}", "n"]
-    shown = _without_agreeing(scores)
+    header = ["", first, second, "difference", "95 % interval", "p", f"NaN {first}", f"NaN {second}", "n", "patients"]
+    shown = without_agreeing(scores)
     blocks = {key: [_text_line(score) for score in members] for key, members in groupby(shown, _block_of)}
     lines = [header, *(line for block in blocks.values() for line in block)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
@@ -75,7 +77,7 @@ def latex_rows(scores: Sequence[ComparedScore]) -> str:
     Dice of every target, as in tables on Synapse.
     """
     lines = []
-    for region, group in groupby(_without_agreeing(scores), lambda score: score.region):
+    for region, group in groupby(without_agreeing(scores), lambda score: score.region):
         members = list(group)
         targets = list(dict.fromkeys(score.target for score in members))
         if len(targets) > 1:
@@ -85,7 +87,7 @@ def latex_rows(scores: Sequence[ComparedScore]) -> str:
         for method in (0, 1):
             cells = [_latex_cell(score, method) for score in members]
             lines.append(f"{_escape(members[0].methods[method])} & {' & '.join(cells)} \\\\")
-        p_values = [f"${_p_text(score.p_value)}$" for score in members]
+        p_values = [f"${p_text(score.p_value)}$" for score in members]
         lines.append(f"% p (Wilcoxon) & {' & '.join(p_values)} \\\\")
     return "\n".join(lines)
 
@@ -102,7 +104,7 @@ def _do_conventions_agree(scores: Sequence[ComparedScore]) -> bool:
     return all(other == by_score[0] for other in by_score[1:])
 
 
-def _without_agreeing(scores: Sequence[ComparedScore]) -> list[ComparedScore]:
+def without_agreeing(scores: Sequence[ComparedScore]) -> list[ComparedScore]:
     """All scores, block by block; Dice once where its conventions agree."""
     hidden = [name for name in DICE_CONVENTIONS if name != "dice"] if _do_conventions_agree(scores) else []
     order = {key: number for number, key in enumerate(dict.fromkeys(map(_block_of, scores)))}
@@ -114,8 +116,8 @@ def _text_line(score: ComparedScore) -> list[str]:
     ratios = [f"{100 * share:.2f} %" for share in score.undefined]
     means = [_mean_sd(*pair, "±") for pair in zip(score.means, score.sds, strict=True)]
     difference = "" if math.isnan(score.difference) else f"{score.difference:+.2f}"
-    name = f"{NAMES[score.score]} {score.unit}"
-    return [name, *means, difference, interval, _p_text(score.p_value), *ratios, str(score.cases)]
+    name = f"{SCORE_NAMES[score.score]} {score.unit}"
+    return [name, *means, difference, interval, p_text(score.p_value), *ratios, str(score.cases), str(score.patients)]
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -128,17 +130,18 @@ def _mean_sd(mean: float, sd: float, sign: str) -> str:
     return f"{mean:.2f}" if math.isnan(sd) else f"{mean:.2f} {sign} {sd:.2f}"
 
 
-def _p_text(p_value: float | None) -> str:
+def p_text(p_value: float | None) -> str:
+    """Four decimals, "< 0.0001", or nothing."""
     return "" if p_value is None else "< 0.0001" if p_value < 0.0001 else f"{p_value:.4f}"
 
 
 def _is_in_wide_table(score: ComparedScore) -> bool:
     is_dice = score.score in DICE_CONVENTIONS
-    return score.score == "dice" or (score.target == AVERAGE and (is_dice or score.score == "hd95"))
+    return score.score == "dice" or (score.target == AVERAGE and (is_dice or score.score in HD95_UNITS))
 
 
 def _latex_head(score: ComparedScore, has_targets: bool) -> str:
-    name = LATEX_NAMES.get(score.score, f"{NAMES[score.score]}$\\uparrow$")
+    name = LATEX_NAMES.get(score.score, f"{SCORE_NAMES[score.score]}$\\uparrow$")
     return f"{_escape(score.target)} {name}" if has_targets else name
 
 
@@ -146,9 +149,9 @@ def _latex_cell(score: ComparedScore, method: int) -> str:
     mean, sd = score.means[method], score.sds[method]
     other = score.means[1 - method]
     text = _mean_sd(mean, sd, r"$\pm$")
-    is_better = mean < other if score.score == "hd95" else mean > other
+    is_better = mean < other if score.score in HD95_UNITS else mean > other
     text = rf"\textbf{{{text}}}" if is_better else text
-    return rf"{text} ({100 * score.undefined[method]:.2f}\%)" if score.score == "hd95" else text
+    return rf"{text} ({100 * score.undefined[method]:.2f}\%)" if score.score in HD95_UNITS else text
 
 
 def _escape(name: str) -> str:
@@ -164,7 +167,7 @@ def _record(score: ComparedScore) -> dict[str, Any]:
         f"{name}_{method}": fields[field][i] for name, field in names.items() for i, method in enumerate(score.methods)
     }
     record = {
-        **{name: fields[name] for name in ("region", "target", "score", "unit", "cases", "seeds")},
+        **{name: fields[name] for name in ("region", "target", "score", "unit", "cases", "patients", "seeds")},
         **pairs,
         "difference": score.difference,
         "interval_low": low,

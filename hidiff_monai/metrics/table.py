@@ -14,12 +14,13 @@ from typing import Any
 
 from hidiff_monai.io import write_atomically
 
-from .cases import METRICS, summarise
+from .cases import HD95_UNITS, METRICS, present_metrics, summarise
 
 Row = Mapping[str, Any]
 
 GROUP_KEYS = ("region", "method", "target")
-COLUMNS = {"dice": "Dice %", "iou": "IoU %", "recall": "recall %", "accuracy": "accuracy %", "hd95": "HD95"}
+COLUMNS = {"dice": "Dice %", "iou": "IoU %", "recall": "recall %", "accuracy": "accuracy %"}
+COLUMNS |= {name: f"HD95 {unit}" for name, unit in HD95_UNITS.items()}
 CONVENTIONS = (
     "mean ± sd: over cases, each case scored by itself; sd with n - 1. micro: one score of all cases' pixels pooled.",
     "Both masks empty: Dice = IoU = recall = 1. One empty: Dice = IoU = 0. Only the label empty: recall is undefined.",
@@ -28,12 +29,13 @@ CONVENTIONS = (
 )
 
 
-def write_cases(rows: Sequence[Row], folder: str | os.PathLike[str]) -> None:
-    """Write one line a case to `cases.csv` and `cases.json`; NaN becomes an empty cell and null.
+def write_cases(rows: Sequence[Row], folder: str | os.PathLike[str], name: str = "cases") -> None:
+    """Write one line a case to `<name>.csv` and `<name>.json`; NaN becomes an empty cell and null.
 
     Args:
         rows: dicts with "case", "method", "region", optionally "target", and the result of `score_case`.
         folder: made if missing; files of an earlier run are replaced once both new ones are complete.
+        name: of the files.
 
     Raises:
         ValueError: no rows.
@@ -46,12 +48,12 @@ def write_cases(rows: Sequence[Row], folder: str | os.PathLike[str]) -> None:
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
-    _write_files(Path(folder), {"cases.csv": text.getvalue(), "cases.json": _json_text(records)})
+    _write_files(Path(folder), {f"{name}.csv": text.getvalue(), f"{name}.json": _json_text(records)})
 
 
-def read_cases(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The rows `write_cases` wrote to `cases.json`, an undefined score as NaN again."""
-    rows = json.loads((Path(folder) / "cases.json").read_text(encoding="utf-8"))
+def read_cases(folder: str | os.PathLike[str], name: str = "cases") -> list[dict[str, Any]]:
+    """The rows `write_cases` wrote to `<name>.json`, an undefined score as NaN again."""
+    rows = json.loads((Path(folder) / f"{name}.json").read_text(encoding="utf-8"))
     return [{key: _score_or_nan(key, value) for key, value in row.items()} for row in rows]
 
 
@@ -74,11 +76,10 @@ def format_table(rows: Sequence[Row]) -> str:
         rows: as for `write_cases`; groups appear in the order of their first row.
 
     Raises:
-        ValueError: no rows, or HD95 in mm in some and in voxels in others.
+        ValueError: no rows, or HD95 in mm in some only.
     """
-    unit = summarise(rows)["hd95"]["unit"]
-    header = ["", "", *COLUMNS.values(), "HD95 NaN ratio", "n"]
-    header[header.index("HD95")] = f"HD95 {unit}"
+    metrics = present_metrics(rows)
+    header = ["", "", *(name for key, name in COLUMNS.items() if key in metrics), "HD95 NaN ratio", "n"]
     blocks: dict[str, list[list[str]]] = {}
     for members in _grouped(rows):
         blocks.setdefault(str(members[0]["region"]), []).extend(_group_lines(members))
@@ -106,8 +107,9 @@ def _name(members: Sequence[Row]) -> str:
 
 def _group_lines(members: Sequence[Row]) -> list[list[str]]:
     summary = summarise(members)
-    means = [_mean_sd(summary[name], 1 if name == "hd95" else 100) for name in COLUMNS]
-    micro = [f"{100 * summary['micro'][name]:6.2f}" if name in summary["micro"] else "" for name in COLUMNS]
+    shown = [name for name in COLUMNS if name in summary]
+    means = [_mean_sd(summary[name], 1 if name in HD95_UNITS else 100) for name in shown]
+    micro = [f"{100 * summary['micro'][name]:6.2f}" if name in summary["micro"] else "" for name in shown]
     ratio = f"{100 * summary['hd95']['nan_ratio']:.2f} %"
     return [[_name(members), "mean ± sd", *means, ratio, str(summary["cases"])], ["", "micro", *micro, "", ""]]
 
@@ -138,7 +140,7 @@ def _undefined_recalls(rows: Sequence[Row]) -> list[str]:
 
 
 def _score_or_nan(key: str, value: Any) -> Any:
-    return math.nan if key in METRICS and value is None else value
+    return math.nan if key in (*METRICS, *HD95_UNITS) and value is None else value
 
 
 def _without_nan(value: Any) -> Any:

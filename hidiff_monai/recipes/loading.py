@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from hidiff_monai.engines import AlternateCollaborativeTrainer
 from hidiff_monai.handlers import AlternateCollaborativeHandler, LossProgressBar
-from hidiff_monai.io import require_known_keys
+from hidiff_monai.io import require_known_key
 
 # one epoch of either phase, whole: the refiner's loss enters the segmentor's objective at once
 TWO_PHASES = {"pretrain_epochs": 1, "max_epochs": 2, "alternation#collaboration_start": None}
@@ -92,7 +92,8 @@ def benchmark_loader(config: str | Sequence[str], overrides: dict[str, Any], ste
         raise ValueError(f"steps is {steps}; expected 1 or more")
     parser = ConfigParser()
     parser.read_config([config] if isinstance(config, str | Path) else list(config))
-    require_known_keys(overrides, set(parser.get()))
+    for name in overrides:
+        require_known_key(name, parser.get())
     parser.update({**overrides, **TWO_PHASES})
     set_determinism(parser["seed"])
     loader = parser.get_parsed_content("train#dataloader")

@@ -37,7 +37,7 @@ class Comparison:
         prior: (N,), Dice in [0, 1]; the mean over targets where there are several.
         refined: (N,), likewise.
         targets: names of the structures, one or more.
-        interval: bounds of the 95 % paired bootstrap interval of the mean gain; None for a single case.
+        interval: bounds of the 95 % paired bootstrap interval of the mean gain over patients; None for a single one.
     """
 
     region: str
@@ -57,17 +57,17 @@ class Comparison:
         return [case] if len(self.targets) == 1 else [f"{case}_{target}" for target in self.targets]
 
 
-def read_rows(evaluation_dir: Path) -> list[dict[str, Any]]:
-    """The rows of `cases.json`.
+def read_rows(evaluation_dir: Path, name: str = "cases") -> list[dict[str, Any]]:
+    """The rows of `cases.json`, or with the name "slices" of `slices.json`, which only volumes have.
 
     Raises:
         ValueError: the file is missing or unreadable, or its rows lack a key.
     """
-    path = evaluation_dir / "cases.json"
+    path = evaluation_dir / f"{name}.json"
     if not path.is_file():
         raise ValueError(f"{path} is missing; expected the scores of every case: make it with\n  {EVALUATE_COMMAND}")
     try:
-        rows = read_cases(evaluation_dir)
+        rows = read_cases(evaluation_dir, name)
     except (json.JSONDecodeError, AttributeError) as error:
         message = f"{path} is not a JSON list of rows ({error}): make it anew with\n  {EVALUATE_COMMAND}"
         raise ValueError(message) from error
@@ -157,6 +157,8 @@ def compare(rows: Sequence[dict[str, Any]]) -> Comparison:
         raise ValueError(f"cases.json has {alone or 'no case'} unpaired; expected each case as prior and as refined")
     cases = tuple(dice["prior"])
     prior, refined = (np.array([np.mean(dice[method][case]) for case in cases]) for method in ("prior", "refined"))
-    interval = paired_bootstrap(refined - prior) if len(cases) > 1 else None
+    patient_of = {str(row["case"]): str(row.get("patient", row["case"])) for row in rows}
+    patients = [patient_of[case] for case in cases]
+    interval = paired_bootstrap(refined - prior, patients) if len(set(patients)) > 1 else None
     targets = tuple(dict.fromkeys(str(row.get("target", "")) for row in rows))
     return Comparison(region, cases, prior, refined, targets, interval)

@@ -133,8 +133,9 @@ def _key_figures(comparison: Comparison) -> str:
 
 def _scores(rows: Sequence[Mapping[str, Any]]) -> str:
     note = (
-        "Mean over images ± standard deviation. In brackets the 95 % paired bootstrap interval of the difference; "
-        "the difference is coloured where its interval does not hold 0."
+        "Mean over images ± standard deviation. In brackets the 95 % paired bootstrap interval of the difference, "
+        "which is coloured where that does not hold 0; p of the Wilcoxon signed-rank test. Both take patients, not "
+        "images, as independent."
     )
     return _section("scores", "Scores", note, summary_table(rows))
 

@@ -6,83 +6,91 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from hidiff_monai.metrics import paired_bootstrap, summarise
+from hidiff_monai.metrics import (
+    HD95_UNITS,
+    SCORE_NAMES,
+    ComparedScore,
+    compare_methods,
+    p_text,
+    summarise,
+    without_agreeing,
+)
 from hidiff_monai.report.evaluation import Comparison
 
 Row = Mapping[str, Any]
-COLUMNS = {"dice": "Dice %", "iou": "IoU %", "recall": "Recall %", "accuracy": "Accuracy %", "hd95": "HD95"}
 METHODS = ("prior", "refined")
 
 
 def summary_table(rows: Sequence[Row]) -> str:
-    """Prior, refined and their paired difference, a block of three lines a region and target.
+    """Prior, refined, their paired difference and its p value, a block of four lines a region and target.
+
+    Each score is over the cases where both methods have it. Dice stands once where all conventions for absent
+    structures agree, else under each.
 
     Args:
         rows: every row of the evaluation; methods other than prior and refined are left out.
     """
-    unit = summarise(rows)["hd95"]["unit"]
-    names = [f"HD95 {unit} ↓" if key == "hd95" else name for key, name in COLUMNS.items()]
+    scores = without_agreeing(compare_methods([rows], METHODS))
+    units = {score.score: f"{SCORE_NAMES[score.score]} {score.unit}" for score in scores}
+    names = [f"{name} ↓" if key in HD95_UNITS else name for key, name in units.items()]
     head = "".join(f"<th scope='col'>{name}</th>" for name in ["", *names, "Micro Dice %", "Images"])
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((str(row["region"]), str(row.get("target", ""))), []).append(row)
-    has_targets = len({target for _, target in groups}) > 1
-    names_of = {key: ", ".join(key) if has_targets else key[0] for key in groups}
-    body = "".join(_block(names_of[key], members) for key, members in groups.items())
+    has_targets = len({score.target for score in scores}) > 1
+    body = ""
+    for (region, target), group in groupby(scores, lambda score: (score.region, score.target)):
+        name = f"{region}, {target}" if has_targets else region
+        body += f"<tr class='group'><th colspan='{len(units) + 3}' scope='rowgroup'>{escape(name)}</th></tr>"
+        members = list(group)
+        inside = [row for row in rows if (row["region"], row.get("target", "")) == (region, target)]
+        body += "".join(_method_line(members, inside, number) for number in (0, 1)) + _difference_lines(members)
     return f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def _block(name: str, rows: Sequence[Row]) -> str:
-    methods = {method: [row for row in rows if row["method"] == method] for method in METHODS}
-    lines = [f"<tr class='group'><th colspan='8' scope='rowgroup'>{escape(name)}</th></tr>"]
-    for method, members in methods.items():
-        if members:
-            lines.append(_method_line(method, summarise(members)))
-    if all(methods.values()):
-        lines.append(_difference_line(*methods.values()))
-    return "".join(lines)
+def _method_line(scores: Sequence[ComparedScore], rows: Sequence[Row], number: int) -> str:
+    most = max(score.cases for score in scores)
+    cells = [_mean_sd(score, number, most) for score in scores]
+    of_method = [row for row in rows if row["method"] == METHODS[number]]
+    cells += [f"{100 * summarise(of_method)['micro']['dice']:.2f}" if of_method else "", str(most)]
+    return _line(METHODS[number], cells)
 
 
-def _method_line(method: str, summary: Mapping[str, Any]) -> str:
-    cells = [_mean_sd(summary[key], 1 if key == "hd95" else 100) for key in COLUMNS]
-    cells += [f"{100 * summary['micro']['dice']:.2f}", str(summary["cases"])]
-    return f"<tr><th scope='row'>{method}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-
-
-def _mean_sd(spread: Mapping[str, float], factor: float) -> str:
-    if not spread["n"]:
+def _mean_sd(score: ComparedScore, number: int, most: int) -> str:
+    if not score.cases:
         return "undefined"
-    sd = "" if math.isnan(spread["sd"]) else f" <span class='spread'>± {factor * spread['sd']:.2f}</span>"
-    missing = "" if not spread["nan_ratio"] else f"<br><span class='spread'>{spread['n']} defined</span>"
-    return f"{factor * spread['mean']:.2f}{sd}{missing}"
+    spread = score.sds[number]
+    sd = "" if math.isnan(spread) else f" <span class='spread'>± {spread:.2f}</span>"
+    missing = "" if score.cases == most else f"<br><span class='spread'>{score.cases} defined</span>"
+    return f"{score.means[number]:.2f}{sd}{missing}"
 
 
-def _difference_line(prior: Sequence[Row], refined: Sequence[Row]) -> str:
-    """Mean paired difference of each score with its interval, over the cases where both are defined."""
-    after = {str(row["case"]): row for row in refined}
-    pairs = [(row, after[str(row["case"])]) for row in prior if str(row["case"]) in after]
-    cells = []
-    for key in COLUMNS:
-        differences = np.array([b[key] - a[key] for a, b in pairs], float) * (1 if key == "hd95" else 100)
-        cells.append(_difference_cell(differences[np.isfinite(differences)], is_lower_better=key == "hd95"))
-    cells += ["<td></td>", f"<td>{len(pairs)}</td>"]
-    return f"<tr class='difference'><th scope='row'>refined − prior</th>{''.join(cells)}</tr>"
+def _difference_lines(scores: Sequence[ComparedScore]) -> str:
+    differences, p_values = [_difference_cell(score) for score in scores], [p_text(score.p_value) for score in scores]
+    patients = max(score.patients for score in scores)
+    who = f"<span class='spread'>{patients} patient{'s' if patients > 1 else ''}</span>"
+    return _line("refined − prior", [*differences, "", who], "difference") + _line(
+        "p, Wilcoxon", [*p_values, "", ""], "difference"
+    )
 
 
-def _difference_cell(differences: np.ndarray, is_lower_better: bool) -> str:
-    if not len(differences):
-        return "<td>undefined</td>"
-    if len(differences) == 1:
-        return f"<td>{signed(differences[0])}</td>"
-    low, high = paired_bootstrap(differences)
-    is_worse = low > 0 if is_lower_better else high < 0
+def _difference_cell(score: ComparedScore) -> str:
+    if not score.cases:
+        return "undefined"
+    if score.interval is None:
+        return signed(score.difference)
+    low, high = score.interval
+    is_worse = low > 0 if score.score in HD95_UNITS else high < 0
     tone = "" if low <= 0 <= high else "lower" if is_worse else "better"
     interval = f"<br><span class='spread'>[{signed(low)}, {signed(high)}]</span>"
-    return f"<td><span class='{tone}'>{signed(differences.mean())}</span>{interval}</td>"
+    return f"<span class='{tone}'>{signed(score.difference)}</span>{interval}"
+
+
+def _line(name: str, cells: Sequence[str], kind: str = "") -> str:
+    opening = f"<tr class='{kind}'>" if kind else "<tr>"
+    return f"{opening}<th scope='row'>{name}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
 def case_table(

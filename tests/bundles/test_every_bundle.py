@@ -15,6 +15,8 @@ import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
+from hidiff_monai.data.prepare import prepare_dataset
+
 REPOSITORY = Path(__file__).parents[2]
 BUNDLES = sorted(path.name for path in (REPOSITORY / "bundles").iterdir() if path.is_dir())
 SPEC = importlib.util.spec_from_file_location("raw", Path(__file__).with_name("raw.py"))
@@ -137,3 +139,18 @@ def test_training_and_inference_define_the_same_network(bundle: Bundle) -> None:
     for key in ("exclusive", "sampler"):
         assert train["network_def"].get(key) == inference["network_def"].get(key)
     assert train["network_def"].get("exclusive", False) == train["discriminative_loss"].get("exclusive", False)
+
+
+@pytest.mark.parametrize("bundle", ["synapse"], indirect=True)
+def test_a_model_is_scored_on_the_one_organ_that_another_set_labels(bundle: Bundle, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / "raw" / folder).mkdir(parents=True)
+        volume = nibabel.Nifti1Image(generator.integers(0, 2, (64, 64, 3), dtype=np.uint8), raw.LPS)
+        nibabel.save(volume, tmp_path / f"raw/{folder}/spleen_2.nii.gz")
+    dataset_dir, datalist = prepare_dataset("msd", tmp_path / "raw", tmp_path / "prepared")
+    overrides = {"dataset_dir": str(dataset_dir), "datalist_file": str(datalist), "num_inference_steps": 1}
+    bundle.workflow("train", "evaluate", **overrides, evaluation_dir=str(tmp_path / "scores")).run()
+    rows = json.loads((tmp_path / "scores" / "cases.json").read_text())
+    assert [(row["case"], row["target"]) for row in rows] == [("spleen_2", "spleen")] * 2
+    assert (tmp_path / "scores" / "index.html").is_file()

@@ -9,6 +9,24 @@ import torch
 from ignite.engine import Engine, State
 
 from hidiff_monai.handlers import VolumeEvaluationWriter
+from hidiff_monai.metrics import read_cases
+
+
+def run(writer: VolumeEvaluationWriter, item: dict[str, Any], label: torch.Tensor, prior: torch.Tensor) -> None:
+    """One volume, whose refined mask is its label."""
+    image = torch.zeros(1, 6, 8, 5)
+    image[0, 1, 6] = 1
+    output = {"image": image, "label": label, "refined": label, "prior": prior, "entropy": 0.5 * torch.ones(1, 6, 8, 5)}
+    spacing = [torch.tensor(0.5), torch.tensor(0.5), torch.tensor(3.0)]
+
+    def step(engine: Engine, pair: Any) -> list[Any]:
+        engine.state.batch = [pair[0]]
+        return [pair[1]]
+
+    engine = Engine(step)
+    engine.state = State(device=torch.device("cpu"))
+    writer.attach(engine)
+    engine.run([({**item, "spacing": spacing}, output)], max_epochs=1)
 
 
 @pytest.fixture
@@ -20,20 +38,8 @@ def written(tmp_path: Path) -> tuple[VolumeEvaluationWriter, Path]:
     prior = label.clone()
     prior[..., 3] = 0
     prior[0, 5, 0, 4] = 2
-    image = torch.zeros(1, 6, 8, 5)
-    image[0, 1, 6] = 1
-    output = {"image": image, "label": label, "refined": label, "prior": prior, "entropy": 0.5 * torch.ones(1, 6, 8, 5)}
-    item = {"id": "0001", "spacing": [torch.tensor(0.5), torch.tensor(0.5), torch.tensor(3.0)]}
-
-    def step(engine: Engine, pair: Any) -> list[Any]:
-        engine.state.batch = [pair[0]]
-        return [pair[1]]
-
-    engine = Engine(step)
-    engine.state = State(device=torch.device("cpu"))
     writer = VolumeEvaluationWriter(str(tmp_path), ["liver", "spleen"])
-    writer.attach(engine)
-    engine.run([(item, output)], max_epochs=1)
+    run(writer, {"id": "0001", "patient": "0001"}, label, prior)
     return writer, tmp_path
 
 
@@ -55,3 +61,24 @@ def test_the_picture_of_a_class_is_its_largest_slice_upright(written: tuple[Volu
     assert arrays["label"].sum() == 4 and arrays["label"][8 - 7, 6 - 1 - 1] == 1  # anterior up, right on the left
     assert tuple(np.argwhere(arrays["image"][..., 0] == 255)[0]) == (8 - 1 - 6, 6 - 1 - 1)
     assert np.array_equal(arrays["refined"], arrays["label"])
+
+
+def test_every_slice_has_its_row(written: tuple[VolumeEvaluationWriter, Path]) -> None:
+    rows = [row for row in read_cases(written[1], "slices") if row["target"] == "liver"]
+    prior = {row["slice"]: row for row in rows if row["method"] == "prior"}
+    assert len(rows) == 2 * 5 and prior[2]["case"] == "0001 slice 002" and prior[2]["patient"] == "0001"
+    assert [prior[number]["dice"] for number in range(5)] == [1, 1, 1, 0, 1]
+    assert [prior[number]["is_labelled"] for number in range(5)] == [False, False, True, True, False]
+    table = (written[1] / "slices_table.txt").read_text()
+    assert "every slice" in table and "slices with a label" in table
+
+
+def test_what_the_labels_do_not_hold_is_not_scored(tmp_path: Path) -> None:
+    writer = VolumeEvaluationWriter(str(tmp_path), ["liver", "spleen"], labelled_names=["spleen"])
+    label = torch.zeros(1, 6, 8, 5, dtype=torch.uint8)
+    label[0, 1:3, 5:7, 2:4] = 2
+    run(writer, {"id": "7"}, label, label)
+    assert [(row["target"], row["dice"]) for row in writer.rows] == [("spleen", 1), ("spleen", 1)]
+    assert [path.name for path in (tmp_path / "arrays").iterdir()] == ["7.npz"]  # one structure: as for images
+    with pytest.raises(ValueError, match=r"labels hold \['kidney'\]"):
+        VolumeEvaluationWriter(str(tmp_path), ["liver", "spleen"], ["kidney"])

@@ -13,7 +13,10 @@ from hidiff_monai.io import guard_command_line
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # put back afterwards
-    files = {"train": {"crop_size": [4, 4], "refiner": {}}, "evaluate": {"validate#inferer": None, "section": "test"}}
+    files = {
+        "train": {"crop_size": [4, 4], "refiner": {}, "validate": {}, "handlers": [{"x": 1}]},
+        "evaluate": {"validate#inferer": {"x": 1}, "section": "test"},
+    }
     for name, content in files.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     return f"['{tmp_path}/train.json','{tmp_path}/evaluate.json']"
@@ -22,12 +25,15 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_misspelt_key_is_named_with_its_neighbour(config: str) -> None:
     with pytest.raises(ValueError, match="--crop_sze: no key 'crop_sze' .* did you mean --crop_size?"):
         guard_command_line(["run", "training", "--config_file", config, "--crop_sze", "[2,2]"])
+    with pytest.raises(ValueError, match="no key 'infrer' in 'validate'; .* did you mean --validate#inferer#steps?"):
+        guard_command_line(["run", "--config_file", config, "--validate#infrer#steps", "2"])
     with pytest.raises(ValueError, match="--qqq#x: no key 'qqq' .*configuration.md"):
         guard_command_line(["run", f"--config_file={config}", "--qqq#x=1"])
 
 
 def test_keys_of_every_file_and_monai_s_own_pass(config: str) -> None:
-    options = ["--crop_size", "[2,2]", "--refiner#channels", "[4]", "--validate#inferer", "1", "--section=test"]
+    options = ["--crop_size", "[2,2]", "--handlers#0#x", "2", "--validate#inferer#steps", "2"]
+    options += ["--refiner#channels", "[4]", "--validate#inferer", "1", "--section=test"]
     guard_command_line(["run", "--config_file", config, "--meta_file", "m.json", "--logging_file=l.conf", *options])
     guard_command_line(["--anything", "goes without a configuration"])
 

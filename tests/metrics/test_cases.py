@@ -28,15 +28,14 @@ def test_keys_and_values_of_one_case() -> None:
             "fp": 0,
             "fn": 8,
             "tn": 104,
-            "hd95_is_mm": False,
         }
     )
 
 
-def test_spacing_changes_hd95_alone() -> None:
+def test_spacing_adds_hd95_in_mm() -> None:
     in_voxels = score_case(HALF, SQUARE)
     in_mm = score_case(torch.from_numpy(HALF), torch.from_numpy(SQUARE), spacing=(3.0, 0.5))
-    assert in_mm == pytest.approx({**in_voxels, "hd95": 1.0, "hd95_is_mm": True})
+    assert in_mm == pytest.approx({**in_voxels, "hd95_mm": 1.0})
 
 
 def test_region_limits_every_score() -> None:
@@ -54,7 +53,6 @@ def test_summary_by_hand() -> None:
     assert summary["cases"] == 4
     dices = [1, 0, 1, 2 / 3]
     assert summary["dice"] == pytest.approx({"mean": 2 / 3, "sd": np.std(dices, ddof=1), "n": 4, "nan_ratio": 0})
-    assert summary["hd95"].pop("unit") == "voxels"
     assert summary["hd95"] == pytest.approx({"mean": 1, "sd": math.sqrt(2), "n": 2, "nan_ratio": 0.5})
     assert summary["recall"]["mean"] == pytest.approx(2.5 / 3)
     assert (summary["recall"]["n"], summary["recall"]["nan_ratio"]) == (3, 0.25)
@@ -86,5 +84,5 @@ def test_one_case_has_no_spread() -> None:
 def test_unsound_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="no rows to summarise"):
         summarise([])
-    with pytest.raises(ValueError, match="HD95 is in mm in some rows, in voxels in others"):
+    with pytest.raises(ValueError, match="HD95 in mm is there for some rows only"):
         summarise([score_case(HALF, SQUARE), score_case(HALF, SQUARE, spacing=(1.0, 1.0))])

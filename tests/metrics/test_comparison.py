@@ -98,6 +98,29 @@ def test_small_objects_are_compared_where_they_are_small():
     assert (one.cases, one.undefined) == (3, (0, 0))
 
 
+def test_distances_in_mm_stand_beside_those_in_voxels():
+    compared = compare_methods([[{**row, "hd95_mm": 0.5 * row["hd95"]} for row in _evaluation(0)]])
+    voxels, in_mm = _find(compared, "hd95"), _find(compared, "hd95_mm")
+    assert (voxels.unit, in_mm.unit) == ("voxels", "mm")
+    assert in_mm.difference == pytest.approx(0.5 * voxels.difference)
+    assert "HD95 mm" in format_comparison(compared)
+
+
+def test_cases_of_a_patient_stand_together():
+    rows = [
+        {**row, "patient": "a" if row["case"] in ("c0", "c1", "c2", "c3", "c4") else row["case"]}
+        for row in _evaluation(0)
+    ]
+    one = _find(compare_methods([rows]), "dice")
+    gain = 100 * (_values(rows, "refined") - _values(rows, "prior"))
+    assert (one.cases, one.patients) == (NUM_CASES, 4)
+    assert one.difference == pytest.approx(gain.mean())
+    assert one.interval == pytest.approx(paired_bootstrap(gain, [*"aaaaabcd"]))
+    assert one.p_value == pytest.approx(stats.wilcoxon([gain[:5].mean(), *gain[5:]]).pvalue)
+    alone = _find(compare_methods([[{**row, "patient": "a"} for row in rows]]), "dice")
+    assert (alone.interval, alone.p_value, alone.patients) == (None, None, 1)
+
+
 def test_one_case_has_no_interval_and_no_spread():
     one = _find(compare_methods([_evaluation(0)[:2]]), "dice")
     assert (one.interval, one.p_value, one.cases) == (None, None, 1)
@@ -112,8 +135,8 @@ def test_what_cannot_be_paired_is_named():
         compare_methods([rows, rows[:-2]])
     with pytest.raises(ValueError, match="a case is not there once"):
         compare_methods([[*rows, rows[0]]])
-    with pytest.raises(ValueError, match="one unit"):
-        compare_methods([rows, [{**row, "hd95_is_mm": True} for row in rows]])
+    with pytest.raises(ValueError, match="for some rows only"):
+        compare_methods([rows, [{**row, "hd95_mm": 1.0} for row in rows]])
     with pytest.raises(ValueError, match="the label of case c0 has 12 pixels here and 13 there"):
         compare_methods([rows, [{**row, "fn": row["fn"] + 1} for row in rows]])
     for empty in ([], [[]]):
@@ -127,13 +150,13 @@ def test_text_says_what_the_figures_are():
     dice = _find(compared, "dice")
     line = next(line for line in text.splitlines() if "Dice %" in line)
     assert f"{dice.means[1]:.2f} ± {dice.sds[1]:.2f}" in line and f"{dice.difference:+.2f}" in line
-    assert f"{dice.p_value:.4f}" in line and line.endswith(" 8")
+    assert f"{dice.p_value:.4f}" in line and line.split()[-2:] == ["8", "8"]
     assert "all conventions of Dice" in text and "TransUNet's" not in text
     assert "over cases" in text
     absent = format_comparison(compare_methods([_evaluation(s, absent={("vessel", 1)}) for s in (0, 1)]))
     assert "Dice, TransUNet's %" in absent and "Dice, absent undefined %" in absent
     assert "over 2 evaluations" in absent and "12.50 %" in absent
-    assert max(map(len, absent.splitlines())) <= 120
+    assert max(map(len, absent.splitlines())) <= 130
 
 
 def test_csv_and_json_hold_the_same_figures():
@@ -160,5 +183,5 @@ def test_latex_rows_of_one_target():
 def test_latex_rows_of_several_targets_have_a_column_each():
     lines = latex_rows(compare_methods([_evaluation(0, ("liver", "left_kidney"))])).splitlines()
     names = [name.split("$")[0] for name in lines[1].split(" & ")]
-    assert names == ["% Method", "average Dice", "average HD95", "liver Dice", r"left\_kidney Dice"]
+    assert names == ["% Method", "average Dice", "average HD95 voxels", "liver Dice", r"left\_kidney Dice"]
     assert lines[2].count("&") == 4

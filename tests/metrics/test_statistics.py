@@ -4,6 +4,7 @@ import itertools
 import math
 
 import numpy as np
+import pytest
 from scipy import stats
 
 from hidiff_monai.metrics import paired_bootstrap, paired_wilcoxon
@@ -48,3 +49,19 @@ def test_wilcoxon_of_no_change_and_of_nothing():
     assert paired_wilcoxon(np.zeros(9)) == 1
     assert math.isnan(paired_wilcoxon(np.array([])))
     assert math.isclose(paired_wilcoxon(np.array([0.0, 0, *range(1, 7)])), 2 / 2**6)
+
+
+def test_patients_with_many_cases_are_drawn_whole():
+    """Two patients: drawing both, or one twice, gives three means with weights 1/4, 1/2, 1/4."""
+    differences, patients = np.array([0.0, 0.0, 0.0, 4.0]), ["a", "a", "a", "b"]
+    low, high = paired_bootstrap(differences, patients)
+    assert (low, high) == (0, 4)
+    assert paired_bootstrap(differences, patients, level=0.4) == pytest.approx((1, 1))
+    alone = paired_bootstrap(np.array([0.0, 4.0]))
+    assert alone == (0, 4)
+
+
+def test_a_patient_counts_once_in_the_test():
+    differences = np.array([*np.arange(1.0, 7.0), 8, 6])
+    patients = [*"abcdef", "g", "g"]
+    assert math.isclose(paired_wilcoxon(differences, patients), paired_wilcoxon(np.array([*np.arange(1.0, 7.0), 7])))

@@ -132,10 +132,12 @@ def test_footer_names_conventions_and_undefined_cases(rows: Rows) -> None:
 
 
 def test_targets_are_summarised_apart_and_spacing_shows_its_unit(rows: Rows) -> None:
-    named = [{**row, "target": target, "hd95_is_mm": True} for target in ("liver", "spleen") for row in rows]
+    named = [{**row, "target": target, "hd95_mm": 3 * row["hd95"]} for target in ("liver", "spleen") for row in rows]
     text = format_table(named)
     assert "prior, liver" in text and "refined, spleen" in text
-    assert "HD95 mm" in text and "voxels" not in text
+    assert "HD95 voxels" in text and "HD95 mm" in text
+    mean = summarise(named[:3])["hd95"]["mean"]
+    assert f"{mean:6.2f} ± " in text and f"{3 * mean:6.2f} ± " in text
     assert len([line for line in text.splitlines() if line.endswith(" 3")]) == 8
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hidiff_monai.metrics import summarise, write_cases
+from hidiff_monai.metrics import compare_methods, p_text, summarise, write_cases
 from hidiff_monai.report.evaluation import Comparison, compare, read_rows
 from hidiff_monai.report.html import featured, headline, verdict, write_report
 from hidiff_monai.report.tables import summary_table
@@ -135,6 +135,16 @@ def test_summary_table_equals_summarise(evaluation_dir):
                 assert f"{100 * summary[name]['mean']:.2f} ± {100 * summary[name]['sd']:.2f}" in text
             assert f"{summary['hd95']['mean']:.2f} ± {summary['hd95']['sd']:.2f}" in text
             assert f"{100 * summary['micro']['dice']:.2f}" in text
+
+
+def test_p_values_and_conventions_stand_in_the_table(evaluation_dir):
+    rows = [{**row, "hd95_mm": 0.5 * row["hd95"]} for row in read_rows(evaluation_dir)]
+    text = Page(summary_table(rows)).text
+    compared = next(score for score in compare_methods([rows]) if score.score == "dice")
+    assert f"p, Wilcoxon{p_text(compared.p_value)}" in text and "4 patients" in text
+    assert "HD95 voxels ↓" in text and "HD95 mm ↓" in text and "TransUNet" not in text
+    absent = [{**row, "tp": 0, "fp": 0, "fn": 0} if row["case"] == "01" else row for row in rows]
+    assert "Dice, TransUNet's %" in Page(summary_table(absent)).text
 
 
 def test_undefined_distances_are_counted(evaluation_dir):

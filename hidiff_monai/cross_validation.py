@@ -1,0 +1,129 @@
+"""Cross-validation of a bundle: a training and an evaluation a fold, then all cases together."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from hidiff_monai.data import read_datalist, use_fold
+from hidiff_monai.io import require_writable, write_atomically
+from hidiff_monai.metrics import compare_methods, format_comparison, write_cases, write_summary
+from hidiff_monai.report import read_rows, write_report
+
+
+def run_cross_validation(
+    bundle: str | Path,
+    dataset_dir: str | Path,
+    output_dir: str | Path,
+    datalist_file: str | Path | None = None,
+    folds: Sequence[str | int] | None = None,
+    overrides: dict[str, Any] | None = None,
+) -> Path | None:
+    """Trains and evaluates a bundle on each fold of its datalist, and writes a report of all cases.
+
+    Each case is tested once, by a model that was neither trained nor chosen on it (`use_fold`). Run again, a training
+    that was interrupted goes on, a fold that was evaluated is kept, and what is missing is done.
+
+    Args:
+        bundle: the bundle's folder.
+        dataset_dir: the folder that the datalist's paths are relative to.
+        output_dir: receives fold_<name>/ with training and evaluation of each fold; and cases.csv, cases.json,
+            summary.json, table.txt, comparison.txt and index.html of all of them.
+        datalist_file: a datalist with "folds"; None: the bundle's own.
+        folds: names of those to run, as when several machines share the work; None: all.
+        overrides: further keys of the bundle's configuration and their values, for every fold.
+
+    Returns:
+        The report, or None as long as other folds are missing.
+
+    Raises:
+        ValueError: if there are no folds, or a training or an evaluation fails.
+    """
+    bundle, output_dir = Path(bundle).resolve(), require_writable(output_dir).resolve()
+    overrides = {"bundle_root": bundle, "dataset_dir": Path(dataset_dir).resolve(), **(overrides or {})}
+    file = Path(datalist_file) if datalist_file else _default_datalist(bundle, overrides)
+    datalist = read_datalist(file)
+    names = list(datalist.get("folds", {}))
+    chosen = names if folds is None else [str(fold) for fold in folds]
+    unknown = [name for name in chosen if name not in names]
+    if not chosen or unknown:
+        raise ValueError(f"{file}: has folds {names}, asked for {unknown or 'all'}; expected some of them: name these")
+    for name in chosen:
+        print(f"fold {name} ({names.index(name) + 1} of {len(names)})", flush=True)
+        _run_fold(bundle, output_dir / f"fold_{name}", use_fold(datalist, name), overrides)
+    evaluations = {name: output_dir / f"fold_{name}" / "evaluation_test" for name in names}
+    missing = [name for name, folder in evaluations.items() if not _is_complete(folder)]
+    if missing:
+        print(f"folds {', '.join(missing)} are not evaluated yet: all folds are put together once they are")
+        return None
+    return _put_together(evaluations, output_dir, f"{datalist.get('name', bundle.name)}, {len(names)} folds")
+
+
+def _default_datalist(bundle: Path, overrides: dict[str, Any]) -> Path:
+    parser = ConfigParser()
+    parser.read_config(_config(bundle, "train"))
+    parser.update({key: str(overrides[key]) for key in ("bundle_root", "dataset_dir")})
+    return Path(parser.get_parsed_content("datalist_file"))
+
+
+def _config(bundle: Path, name: str) -> str:
+    file = bundle / "configs" / f"{name}.json"
+    if not file.is_file():
+        raise ValueError(f"{file} is missing; expected the folder of a bundle: name one, such as bundles/drive")
+    return str(file)
+
+
+def _run_fold(bundle: Path, folder: Path, datalist: dict[str, Any], overrides: dict[str, Any]) -> None:
+    if _is_complete(folder / "evaluation_test"):
+        return
+    with write_atomically(folder / "datalist.json") as temporary:
+        temporary.write_text(json.dumps(datalist, indent=1) + "\n", encoding="utf-8")
+    settings = {**overrides, "datalist_file": folder / "datalist.json", "output_dir": folder}
+    train, evaluate = _config(bundle, "train"), _config(bundle, "evaluate")
+    # keys of the evaluation alone, which training would refuse
+    own = ConfigParser.load_config_file(evaluate).keys() - ConfigParser.load_config_file(train).keys()
+    _run_bundle("training", train, {key: value for key, value in settings.items() if key.split("#")[0] not in own})
+    _run_bundle("run", f"['{train}','{evaluate}']", settings)
+
+
+def _run_bundle(run_id: str, config_file: str, settings: dict[str, Any]) -> None:
+    """In a process of its own, so that every fold starts from the same state and its memory is given back."""
+    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", config_file]
+    for key, value in settings.items():
+        is_plain = isinstance(value, (str, Path))
+        command += [f"--{key}", str(value) if is_plain else json.dumps(value)]
+    code = subprocess.run(command, check=False).returncode
+    if code:
+        raise ValueError(
+            f"{settings['output_dir']}: {run_id} ended with exit code {code}; the lines above say why: mend it and run "
+            "the same line again, what is complete is kept"
+        )
+
+
+def _is_complete(evaluation_dir: Path) -> bool:
+    return (evaluation_dir / "index.html").is_file()  # the last file that an evaluation writes
+
+
+def _put_together(evaluations: dict[str, Path], output_dir: Path, title: str) -> Path:
+    for kind in ("cases", "slices"):
+        if kind == "cases" or all((folder / "slices.json").is_file() for folder in evaluations.values()):
+            rows = [{**row, "fold": name} for name, folder in evaluations.items() for row in read_rows(folder, kind)]
+            write_cases(rows, output_dir, kind)
+    rows = read_rows(output_dir)
+    write_summary(rows, output_dir)
+    for folder in evaluations.values():
+        for kind in ("arrays", "trajectory"):
+            if (folder / kind).is_dir():
+                shutil.copytree(folder / kind, output_dir / kind, dirs_exist_ok=True)
+    comparison = format_comparison(compare_methods([rows]))
+    with write_atomically(output_dir / "comparison.txt") as temporary:
+        temporary.write_text(comparison + "\n", encoding="utf-8")
+    print(comparison)
+    return write_report(output_dir, output_dir, title=title)
