@@ -13,22 +13,30 @@ from PIL import Image
 from hidiff_monai.data.prepare import prepare_dataset
 from hidiff_monai.data.prepare.brats import SEQUENCES
 
-VOLUMES = ("acdc", "brats", "synapse")
+SHAPES = {"acdc": (40, 48, 3), "brats": (32, 40, 155), "synapse": (64, 64, 3)}
+VOLUMES = tuple(SHAPES)
 SECTIONS = ("training", "validation", "test")
 LPS = np.diag([-0.8, -0.7, 3.0, 1.0])
 
 
-def make_dataset(name: str, folder: Path) -> tuple[Path, Path]:
-    """Returns dataset_dir and datalist; each section has at least one case."""
+def make_dataset(name: str, folder: Path, shape: tuple[int, int, int] | None = None) -> tuple[Path, Path]:
+    """Returns dataset_dir and datalist; each section has at least one case.
+
+    Args:
+        name: the bundle.
+        folder: receives everything.
+        shape: of the volumes, by default the small one in `SHAPES`.
+    """
     generator = np.random.default_rng(0)
     if name not in VOLUMES:
         return folder, _write_photographs(folder, generator)
+    shape = shape or SHAPES[name]
     if name == "acdc":
         for patient in (2, 3, 1):
             stem = f"patient{patient:03d}"
             for frame in (1, 9):
                 target = folder / "raw" / "training" / stem / f"{stem}_frame{frame:02d}"
-                _write_volume([f"{target}.nii.gz"], f"{target}_gt.nii.gz", (0, 1, 2, 3), (40, 48, 3), generator)
+                _write_volume([f"{target}.nii.gz"], f"{target}_gt.nii.gz", (0, 1, 2, 3), shape, generator)
             (folder / "raw" / "training" / stem / "Info.cfg").write_text("ED: 1\nES: 9\n")
     elif name == "synapse":
         for number in ("0005", "0021", "0001"):
@@ -36,12 +44,12 @@ def make_dataset(name: str, folder: Path) -> tuple[Path, Path]:
                 str(folder / "raw" / kind / f"{stem}{number}.nii.gz")
                 for kind, stem in (("img", "img"), ("label", "label"))
             ]
-            _write_volume(paths[:1], paths[1], tuple(range(14)), (64, 64, 3), generator)
+            _write_volume(paths[:1], paths[1], tuple(range(14)), shape, generator)
     else:
         for number in range(3):
             stem = folder / "raw" / f"BraTS2021_{number:05d}" / f"BraTS2021_{number:05d}"
             images = [f"{stem}_{sequence}.nii.gz" for sequence in SEQUENCES]
-            _write_volume(images, f"{stem}_seg.nii.gz", (0, 1, 2, 4), (32, 40, 155), generator)
+            _write_volume(images, f"{stem}_seg.nii.gz", (0, 1, 2, 4), shape, generator)
     dataset_dir, datalist = prepare_dataset(name, folder / "raw", folder / "prepared")
     _deal(datalist)
     return dataset_dir, datalist

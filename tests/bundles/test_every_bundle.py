@@ -12,10 +12,13 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from PIL import Image
 
+from hidiff_monai.data import LoadNiftid, LoadVolumed, load_volumes
 from hidiff_monai.data.prepare import prepare_dataset
+from hidiff_monai.data.prepare.synapse import ORGANS, RAW_VALUES
+from hidiff_monai.io import SaveVolumePrediction
 
 REPOSITORY = Path(__file__).parents[2]
 BUNDLES = sorted(path.name for path in (REPOSITORY / "bundles").iterdir() if path.is_dir())
@@ -30,13 +33,13 @@ COMPLETE = ("LICENSE", "docs/README.md", "docs/data_license.txt", "configs/loggi
 
 
 class Bundle:
-    """A bundle with its made-up data; every workflow runs in this process, from another working directory."""
+    """A bundle with its data, made-up ones by default; every workflow runs in this process, from elsewhere."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, prepared: tuple[Path, Path] | None = None) -> None:
         self.name = name
         self.root = REPOSITORY / "bundles" / name
         self.output = folder / "output"
-        self.dataset_dir, self.datalist = raw.make_dataset(name, folder / "data")
+        self.dataset_dir, self.datalist = prepared or raw.make_dataset(name, folder / "data")
         self.is_volume = name in raw.VOLUMES
 
     def workflow(self, *files: str, kind: str = "train", **overrides: Any) -> ConfigWorkflow:
@@ -62,6 +65,15 @@ class Bundle:
         )
         workflow.initialize()
         return workflow
+
+    def save_untrained(self) -> str:
+        """A checkpoint of the bundle's network as it is drawn."""
+        parser = ConfigParser()
+        parser.read_config(self.root / "configs" / "inference.json")
+        parser.update({"segmentor#channels": WIDTHS, "refiner#channels": WIDTHS})
+        self.output.mkdir()
+        torch.save(parser.get_parsed_content("network").state_dict(), self.output / "untrained.pt")
+        return str(self.output / "untrained.pt")
 
     def sources(self) -> Path:
         """A folder of what a user would predict."""
@@ -124,7 +136,7 @@ def test_inference_writes_masks_on_the_source_grid(bundle: Bundle, tmp_path: Pat
         return
     (file,) = (tmp_path / "out").glob("*_mask.nii.gz")
     mask = nibabel.load(file)
-    assert mask.shape == {"acdc": (40, 48, 3), "synapse": (64, 64, 3), "brats": (32, 40, 155)}[bundle.name]
+    assert mask.shape == raw.SHAPES[bundle.name]
     np.testing.assert_allclose(mask.affine, raw.LPS, rtol=1e-6)
     assert int(np.asanyarray(mask.dataobj).max()) <= 8
 
@@ -154,3 +166,53 @@ def test_a_model_is_scored_on_the_one_organ_that_another_set_labels(bundle: Bund
     rows = json.loads((tmp_path / "scores" / "cases.json").read_text())
     assert [(row["case"], row["target"]) for row in rows] == [("spleen_2", "spleen")] * 2
     assert (tmp_path / "scores" / "index.html").is_file()
+
+
+def test_synapse_takes_a_real_scan(data_root: Path, tmp_path: Path) -> None:
+    """13 organs in, 8 scored, and masks on the very grid of the scan."""
+    source = data_root / "ct_organs_sample"
+    made = Bundle("synapse", tmp_path, prepare_dataset("synapse", source, tmp_path / "prepared"))
+    chosen: dict[str, Any] = {"checkpoint": made.save_untrained()}
+    made.workflow("train", "evaluate", **chosen, num_inference_steps=1, num_samples=1).run()
+    rows = json.loads((made.output / "evaluation_test" / "cases.json").read_text())
+    label = nibabel.load(source / "label" / "label0001.nii.gz")
+    numbers = np.asarray(label.dataobj)
+    for method in ("prior", "refined"):
+        voxels = {row["target"]: row["tp"] + row["fn"] for row in rows if row["method"] == method}
+        assert list(voxels) == ORGANS
+        for value, number in RAW_VALUES.items():
+            assert number == 0 or voxels[ORGANS[number - 1]] == (numbers == value).sum()
+
+    scan = str(source / "img" / "img0001.nii.gz")
+    chosen |= {"dataset_dir": scan, "inferer#inferer#num_inference_steps": 1, "inferer#inferer#num_samples": 1}
+    made.workflow("inference", kind="inference", **chosen, crop_size=[64, 64]).run()
+    predicted = nibabel.load(made.output / "img0001_mask.nii.gz")
+    assert predicted.shape == label.shape and np.asarray(predicted.dataobj).max() <= len(ORGANS)
+    np.testing.assert_array_equal(predicted.affine, label.affine)
+
+    (case,) = load_volumes(made.datalist, made.dataset_dir, "test")
+    item = LoadNiftid()({"id": "label", "image": scan})
+    classes = LoadVolumed()(case)["label"]
+    SaveVolumePrediction(tmp_path)({**item, "pred": {"refined": classes, "entropy": classes}})
+    written = nibabel.load(tmp_path / "label_mask.nii.gz")
+    expected = np.vectorize(RAW_VALUES.get, otypes=[np.uint8])(numbers)
+    np.testing.assert_array_equal(np.asarray(written.dataobj), expected)
+    np.testing.assert_array_equal(written.affine, label.affine)
+
+
+@pytest.mark.slow
+def test_brats_takes_patients_of_the_true_shape(tmp_path: Path) -> None:
+    made = Bundle("brats", tmp_path, raw.make_dataset("brats", tmp_path / "data", (240, 240, 155)))
+    chosen: dict[str, Any] = {"checkpoint": made.save_untrained()}
+    made.workflow("train", max_epochs=2, crop_size=[224, 224]).run()
+    assert len((made.output / "history.csv").read_text().splitlines()) == 1 + 2
+    made.workflow("train", "evaluate", num_inference_steps=1, num_samples=1).run()
+    rows = json.loads((made.output / "evaluation_test" / "cases.json").read_text())
+    volumes = {row["method"]: row["tp"] + row["fp"] + row["fn"] + row["tn"] for row in rows if "tp" in row}
+    assert volumes == {"prior": 240 * 240 * 49, "refined": 240 * 240 * 49}
+    chosen |= {"inferer#inferer#num_inference_steps": 1, "inferer#inferer#num_samples": 1}
+    patient = str(made.sources() / "BraTS2021_00000")
+    made.workflow("inference", kind="inference", **chosen, dataset_dir=patient).run()
+    predicted = nibabel.load(made.output / "BraTS2021_00000_mask.nii.gz")
+    assert predicted.shape == (240, 240, 155)
+    np.testing.assert_allclose(predicted.affine, raw.LPS, rtol=1e-6)
