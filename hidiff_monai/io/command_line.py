@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
+import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +21,7 @@ def guard_command_line(arguments: Sequence[str] | None = None) -> None:
 
     An option that is no key of the configuration stops the run, where MONAI would take it up as a new key that nothing
     reads. From then on an uncaught error ends with the sentence of its cause, below the traceback, and Ctrl-C with one
-    line.
+    line; torchrun's report has that sentence too.
 
     Args:
         arguments: the command line, ``sys.argv`` by default. Without ``--config_file`` in it, as when a workflow is
@@ -68,6 +71,9 @@ def _explain(kind: type[BaseException], error: BaseException, trace: TracebackTy
     cause = error
     while not isinstance(cause, ValueError) and cause.__cause__ is not None:
         cause = cause.__cause__
+    name = "error" if isinstance(cause, ValueError) else f"error: {type(cause).__name__}"
     if cause is not error:
-        name = "error" if isinstance(cause, ValueError) else f"error: {type(cause).__name__}"
         print(f"\n{name}: {cause}", file=sys.stderr)
+    if "TORCHELASTIC_ERROR_FILE" in os.environ:  # torchrun repeats what it finds there, per process
+        content = {"message": f"{name}: {cause}", "timestamp": int(time.time())}
+        Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(content), encoding="utf-8")
