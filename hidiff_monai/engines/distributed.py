@@ -25,7 +25,7 @@ TIMEOUT = timedelta(hours=2)  # the longest that a process may wait for the othe
 
 
 def join_processes() -> None:
-    """Makes this process one of those that ``torchrun`` started; from then on only the first one logs news.
+    """Makes this process one of those that ``torchrun`` started; from then on only the first one logs.
 
     NCCL connects them where there are GPUs, gloo elsewhere.
 
@@ -46,7 +46,7 @@ def join_processes() -> None:
     if idist.backend() is None:
         idist.initialize("nccl" if num_gpus else "gloo", timeout=TIMEOUT)
     if not is_first():
-        logging.disable(logging.INFO)  # warnings of every process are heard
+        logging.disable(logging.WARNING)  # what goes wrong in another one is raised
 
 
 def leave_processes() -> None:
