@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,10 @@ class VolumeEvaluationWriter(EvaluationWriter):
     """Scores prior and refined classes of whole volumes; each class has its row.
 
     Expects decollated output items with *refined*, *prior*, *label* (class numbers, 0 the background) and *entropy*,
-    (1, X, Y, D) each, and *image* (C, X, Y, D); batch items with *id* and *spacing*, three sizes in mm. HD95 is given
-    in voxels, the papers' convention, and as *hd95_mm*. The uncertainty of a class is the entropy of the
-    voxels that prior or refined mask give it, per voxel of the refined one.
+    (1, X, Y, D) each, and *image* (C, X, Y, D); batch items with *id* and, where the voxels' size is known,
+    *spacing*, three sizes in mm. HD95 is given in voxels, the papers' convention, and as *hd95_mm*, NaN without
+    spacing. The uncertainty of a class is the entropy of the voxels that prior or refined mask give it, per voxel of
+    the refined one.
 
     For the report, the slice with most of a class (in the label, or where that has none in the refined mask) is saved
     as the case's picture of that class.
@@ -34,12 +37,13 @@ class VolumeEvaluationWriter(EvaluationWriter):
 
     def __init__(self, folder: str, target_names: list[str]) -> None:
         super().__init__(folder, target_names)
+        self._has_warned = False
 
     def _score_item(self, engine: SupervisedEvaluator, item: dict[str, Any], output: dict[str, torch.Tensor]) -> None:
         case = str(item["id"])
         classes = {key: torch.as_tensor(output[key])[0].cpu().numpy() for key in ("label", "refined", "prior")}
         entropy = torch.as_tensor(output["entropy"])[0].cpu()
-        spacing = [float(size) for size in item["spacing"]]
+        spacing = self._spacing_mm(item)
         for number, target in enumerate(self.target_names, start=1):
             masks = {key: value == number for key, value in classes.items()}
             touched = torch.from_numpy(masks["refined"] | masks["prior"])  # the class's own voxels, before or after
@@ -47,9 +51,20 @@ class VolumeEvaluationWriter(EvaluationWriter):
             for method in ("prior", "refined"):
                 scores = score_case(masks[method], masks["label"])
                 row = {"case": case, "method": method, "region": WHOLE_VOLUME, "target": target}
-                distance = hd95(masks[method], masks["label"], spacing_mm=spacing)
+                distance = math.nan if spacing is None else hd95(masks[method], masks["label"], spacing_mm=spacing)
                 self.rows.append({**row, **scores, "hd95_mm": distance, "uncertainty": uncertainty})
             self._save_slice(self._array_name(case, target), masks, entropy, torch.as_tensor(output[Keys.IMAGE]))
+
+    def _spacing_mm(self, item: dict[str, Any]) -> list[float] | None:
+        if "spacing" in item:
+            return [float(size) for size in item["spacing"]]
+        if not self._has_warned:
+            logging.getLogger(__name__).warning(
+                f"case {item['id']}: the size of its voxels is unknown (spacing is null in the datalist): hd95_mm is "
+                "NaN, here and in every such case, HD95 in voxels stands; prepare from NIfTI files to have it in mm"
+            )
+        self._has_warned = True
+        return None
 
     def _save_slice(self, name: str, masks: dict[str, np.ndarray], entropy: torch.Tensor, image: torch.Tensor) -> None:
         areas = masks["label" if masks["label"].any() else "refined"].sum(axis=(0, 1))

@@ -1,5 +1,6 @@
 """Volumes: figures by hand in voxels and mm, and the slice that shows a class."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,7 @@ from ignite.engine import Engine, State
 from hidiff_monai.handlers import VolumeEvaluationWriter
 
 
-@pytest.fixture
-def written(tmp_path: Path) -> tuple[VolumeEvaluationWriter, Path]:
+def evaluate(folder: Path, items: list[dict[str, Any]]) -> VolumeEvaluationWriter:
     """A liver of 2 x 2 x 2 voxels in slices 2 and 3, found in full; its prior lacks slice 3. No spleen, but one voxel
     of it in the prior."""
     label = torch.zeros(1, 6, 8, 5, dtype=torch.uint8)
@@ -23,7 +23,6 @@ def written(tmp_path: Path) -> tuple[VolumeEvaluationWriter, Path]:
     image = torch.zeros(1, 6, 8, 5)
     image[0, 1, 6] = 1
     output = {"image": image, "label": label, "refined": label, "prior": prior, "entropy": 0.5 * torch.ones(1, 6, 8, 5)}
-    item = {"id": "0001", "spacing": [torch.tensor(0.5), torch.tensor(0.5), torch.tensor(3.0)]}
 
     def step(engine: Engine, pair: Any) -> list[Any]:
         engine.state.batch = [pair[0]]
@@ -31,10 +30,27 @@ def written(tmp_path: Path) -> tuple[VolumeEvaluationWriter, Path]:
 
     engine = Engine(step)
     engine.state = State(device=torch.device("cpu"))
-    writer = VolumeEvaluationWriter(str(tmp_path), ["liver", "spleen"])
+    writer = VolumeEvaluationWriter(str(folder), ["liver", "spleen"])
     writer.attach(engine)
-    engine.run([(item, output)], max_epochs=1)
-    return writer, tmp_path
+    engine.run([(item, output) for item in items], max_epochs=1)
+    return writer
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> tuple[VolumeEvaluationWriter, Path]:
+    spacing = [torch.tensor(0.5), torch.tensor(0.5), torch.tensor(3.0)]
+    return evaluate(tmp_path, [{"id": "0001", "spacing": spacing}]), tmp_path
+
+
+def test_without_spacing_there_are_voxels_and_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    writer = evaluate(tmp_path, [{"id": "0001"}, {"id": "0002"}])
+    rows = [row for row in writer.rows if row["target"] == "liver" and row["method"] == "prior"]
+    assert [row["hd95"] for row in rows] == [1, 1]
+    assert all(np.isnan(row["hd95_mm"]) for row in writer.rows)
+    assert caplog.text.count("case 0001: the size of its voxels is unknown") == 1
+    assert "case 0002" not in caplog.text
+    saved = json.loads((tmp_path / "cases.json").read_text())
+    assert all(row["hd95_mm"] is None for row in saved)
 
 
 def test_every_class_has_its_row_for_both_methods(written: tuple[VolumeEvaluationWriter, Path]) -> None:
