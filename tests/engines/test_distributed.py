@@ -86,6 +86,15 @@ def test_a_replica_has_the_weights_of_the_first_process(ranks: list[dict[str, An
         assert all(torch.equal(rank["replica"][key], value) for key, value in expected.items())
 
 
+def test_synchronised_batch_norm_keeps_keys_and_values() -> None:
+    network, image = two_processes.make_network(0).eval(), torch.rand(1, 1, 16, 16)
+    before, expected = network.state_dict(), network(image)
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # what `replicate` does on a GPU
+    assert not any(type(module) is nn.BatchNorm2d for module in converted.modules())
+    assert list(converted.state_dict()) == list(before)
+    assert torch.equal(converted(image), expected)
+
+
 def test_running_statistics_are_averaged_and_counts_left(ranks: list[dict[str, Any]]) -> None:
     for rank in ranks:
         assert rank["statistics"]["running_mean"].tolist() == [0.5, 10.5]
