@@ -23,6 +23,8 @@ from .leakage import check_leakage
 def load_volumes(datalist_file: str | Path, dataset_dir: str | Path, section: str) -> list[dict[str, Any]]:
     """The prepared volumes of a section, one item each, for `LoadVolumed`: the datalist's keys and "intensity".
 
+    A "spacing" that is null, because it is unknown, is left out: a loader could not put it into a batch.
+
     Sections are compared by case and patient; `hidiff prepare` has compared them by content, which takes minutes here.
 
     Raises:
@@ -33,7 +35,8 @@ def load_volumes(datalist_file: str | Path, dataset_dir: str | Path, section: st
     bare = [case["id"] for case in cases if "slices" not in case]
     if bare:
         raise ValueError(f"{datalist_file}: case {bare[0]} has no 'slices'; expected volumes: run `hidiff prepare`")
-    return [{**case, "intensity": read_geometry(case)["intensity"]} for case in cases]
+    known = [{key: value for key, value in case.items() if value is not None} for case in cases]
+    return [{**case, "intensity": read_geometry(case)["intensity"]} for case in known]
 
 
 def load_slices(
