@@ -24,6 +24,8 @@ def load_volumes(datalist_file: str | Path, dataset_dir: str | Path, section: st
     """The prepared volumes of a section, one item each, for `LoadVolumed`.
 
     To the datalist's keys come "intensity", for `NormalizeByVolumed`, and "affine", voxel to world in mm, (4, 4).
+    A "spacing" that is null, because it is unknown, is left out: a loader could not put it into a batch.
+
     Sections are compared by case and patient; `hidiff prepare` has compared them by content, which takes minutes here.
 
     Raises:
@@ -180,10 +182,11 @@ def _read_cases(
     bare = [case["id"] for case in cases if "slices" not in case]
     if bare:
         raise ValueError(f"{datalist_file}: case {bare[0]} has no 'slices'; expected volumes: run `hidiff prepare`")
-    geometries = [read_geometry(case) for case in cases]
+    known = [{key: value for key, value in case.items() if value is not None} for case in cases]
+    geometries = [read_geometry(case) for case in known]
     return [
         ({**case, "intensity": geometry["intensity"], "affine": ras_affine(geometry)}, geometry)
-        for case, geometry in zip(cases, geometries, strict=True)
+        for case, geometry in zip(known, geometries, strict=True)
     ]
 
 

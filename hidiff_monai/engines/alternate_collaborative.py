@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from hidiff_monai.engines.distributed import average_gradients
 from hidiff_monai.engines.freezing import frozen
 from hidiff_monai.losses import BernoulliDiffusionLoss, DiscriminativeLoss
 from hidiff_monai.networks import HiDiff
@@ -179,6 +180,7 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         self.fire_event(IterationEvents.BACKWARD_COMPLETED)
         if not is_last:
             return
+        average_gradients(network)
         if self.scaler is not None:
             self.scaler.unscale_(optimizer)
         if self.max_grad_norm is not None:

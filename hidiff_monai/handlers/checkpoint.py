@@ -11,13 +11,15 @@ from ignite.handlers import Checkpoint
 from monai.engines import Trainer
 from torch import nn
 
+from hidiff_monai.engines.distributed import is_first
 from hidiff_monai.io import check_architecture, read_checkpoint, require_writable, save_checkpoint
 
 
 class BestModelSaver:
     """Saves a network as a flat state dict whenever the evaluator's metric has reached a new best.
 
-    The new file replaces the old one in a single step; MONAI's and ignite's savers remove the old one first.
+    The new file replaces the old one in a single step; MONAI's and ignite's savers remove the old one first. Of several
+    processes all keep the score and the first one writes.
 
     Args:
         path: the file, for example ``models/model.pt``.
@@ -42,6 +44,8 @@ class BestModelSaver:
         score = float(engine.state.metrics[self.metric])
         if score > self.best:
             self.best = score
+            if not is_first():
+                return
             save_checkpoint(self.network.state_dict(), self.path)
             self.logger.info(f"best {self.metric} so far, {score:.4f}: saved {self.path}")
 
@@ -56,6 +60,8 @@ class BestModelSaver:
 
 class ResumableTraining:
     """Saves the whole state of a training after every few epochs, and takes it up again when the run is restarted.
+
+    Of several processes the first one saves and all take up the same state.
 
     Args:
         folder: where the states lie, as ``resume_<epoch>.pt``; the two newest are kept.
@@ -95,8 +101,9 @@ class ResumableTraining:
 
     def _save(self, engine: Trainer) -> None:
         epoch, epoch_length = engine.state.epoch, engine.state.epoch_length
-        if engine.state.iteration != epoch * epoch_length:
-            return  # terminated in the middle of an epoch
+        is_whole = engine.state.iteration == epoch * epoch_length  # not terminated in the middle of an epoch
+        if not (is_whole and is_first()):
+            return
         state = {name: item.state_dict() for name, item in self.objects.items()}
         state["trainer"] = {"epoch": epoch, "epoch_length": epoch_length}
         if self.settings:
@@ -135,7 +142,8 @@ class ResumableTraining:
         if epoch_length != engine.state.epoch_length:
             raise ValueError(
                 f"{path} comes from a run with {epoch_length} mini-batches an epoch, this one has "
-                f"{engine.state.epoch_length}: use the same data and batch size, or another output_dir"
+                f"{engine.state.epoch_length}: use the same data, batch size and number of processes, or another "
+                "output_dir"
             )
         for name, value in state.get("settings", {}).items():
             if name in self.settings and self.settings[name] != value:

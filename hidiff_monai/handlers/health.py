@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+from typing import cast
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.utils.enums import CommonKeys as Keys
@@ -20,7 +22,8 @@ class HealthCheck:
     """Stops a training whose loss is not finite, or whose masks are empty, full or noise.
 
     The loss is watched in every mini-batch. The masks of the segmentor (*prior* of the trainer's output) and of the
-    refiner (*pred*), thresholded at 1/2, are counted over every epoch and judged from ``patience`` epochs on.
+    refiner (*pred*), thresholded at 1/2, are counted over every epoch, in all processes together, and judged from
+    ``patience`` epochs on.
 
     Args:
         patience: consecutive epochs in which the masks may be collapsed before the training is stopped.
@@ -76,6 +79,7 @@ class HealthCheck:
         return values.argmax(dim=axis) > 0
 
     def _judge(self, engine: Engine) -> None:
+        self._counts = {name: cast(torch.Tensor, idist.all_reduce(counts)) for name, counts in self._counts.items()}
         fault = self._fault()
         self._bad_epochs = self._bad_epochs + 1 if fault else 0
         if fault is None:

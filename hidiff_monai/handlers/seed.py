@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
@@ -14,7 +15,8 @@ from monai.transforms import Randomizable
 class EpochSeed:
     """Seeds Python, NumPy, torch and the data's random transforms anew in every epoch.
 
-    Attach it first: the loader shuffles after it.
+    Attach it first: the loader shuffles after it. Of several processes each draws its own numbers, and the first one
+    those of a single process.
 
     Args:
         seed: the run's seed.
@@ -31,7 +33,8 @@ class EpochSeed:
 
     def __call__(self, engine: Engine) -> None:
         """Seeds everything for the engine's current epoch."""
-        seed = int(np.random.SeedSequence([self.seed, engine.state.epoch]).generate_state(1)[0])
+        sequence = np.random.SeedSequence([self.seed, engine.state.epoch, idist.get_rank()])  # a last 0 changes nothing
+        seed = int(sequence.generate_state(1)[0])
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)

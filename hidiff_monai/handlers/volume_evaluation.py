@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -21,9 +23,10 @@ class VolumeEvaluationWriter(EvaluationWriter):
     """Scores prior and refined classes of whole volumes and of their slices; each class has its row.
 
     Expects decollated output items with *refined*, *prior*, *label* (class numbers, 0 the background) and *entropy*,
-    (1, X, Y, D) each, and *image* (C, X, Y, D); batch items with *id*, *patient* and *spacing*, three sizes in mm. HD95
-    is given in voxels, the papers' convention, and as *hd95_mm*. The uncertainty of a class is the entropy of the
-    voxels that prior or refined mask give it, per voxel of the refined one.
+    (1, X, Y, D) each, and *image* (C, X, Y, D); batch items with *id*, *patient* and, where the voxels' size is known,
+    *spacing*, three sizes in mm. HD95 is given in voxels, the papers' convention, and as *hd95_mm*, NaN without
+    spacing. The uncertainty of a class is the entropy of the voxels that prior or refined mask give it, per voxel of
+    the refined one.
 
     For the report, the slice with most of a class (in the label, or where that has none in the refined mask) is saved
     as the case's picture of that class.
@@ -42,6 +45,7 @@ class VolumeEvaluationWriter(EvaluationWriter):
         super().__init__(folder, [name for name in target_names if name in labelled_names])
         self.class_of = {name: number for number, name in enumerate(target_names, start=1)}
         self.slice_rows: list[dict[str, Any]] = []
+        self._has_warned = False
 
     def _start(self) -> None:
         super()._start()
@@ -51,7 +55,7 @@ class VolumeEvaluationWriter(EvaluationWriter):
         case = identity(item)
         classes = {key: torch.as_tensor(output[key])[0].cpu().numpy() for key in ("label", "refined", "prior")}
         entropy = torch.as_tensor(output["entropy"])[0].cpu()
-        spacing = [float(size) for size in item["spacing"]]
+        spacing = self._spacing_mm(item)
         labelled = set(np.unique(np.nonzero(classes["label"])[-1]))
         for target in self.target_names:
             masks = {key: value == self.class_of[target] for key, value in classes.items()}
@@ -59,12 +63,23 @@ class VolumeEvaluationWriter(EvaluationWriter):
             uncertainty = case_uncertainty(entropy.float(), torch.from_numpy(masks["refined"]).float(), touched)
             for method in ("prior", "refined"):
                 row = {**case, "method": method, "region": WHOLE_VOLUME, "target": target}
-                scores = score_case(masks[method], masks["label"], spacing=spacing)
+                scores = {"hd95_mm": math.nan, **score_case(masks[method], masks["label"], spacing=spacing)}
                 self.rows.append({**row, **scores, "uncertainty": uncertainty})
                 for scores in score_slices(masks[method], masks["label"]):
                     self.slice_rows.append(_slice_row(row, scores, scores["slice"] in labelled))
             name = self._array_name(case["case"], target)
             self._save_slice(name, masks, entropy, torch.as_tensor(output[Keys.IMAGE]))
+
+    def _spacing_mm(self, item: dict[str, Any]) -> list[float] | None:
+        if "spacing" in item:
+            return [float(size) for size in item["spacing"]]
+        if not self._has_warned:
+            logging.getLogger(__name__).warning(
+                f"case {item['id']}: the size of its voxels is unknown (spacing is null in the datalist): hd95_mm is "
+                "NaN, here and in every such case, HD95 in voxels stands; prepare from NIfTI files to have it in mm"
+            )
+        self._has_warned = True
+        return None
 
     def _save_slice(self, name: str, masks: dict[str, np.ndarray], entropy: torch.Tensor, image: torch.Tensor) -> None:
         areas = masks["label" if masks["label"].any() else "refined"].sum(axis=(0, 1))

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
+import os
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -18,7 +22,7 @@ def guard_command_line(arguments: Sequence[str] | None = None) -> None:
 
     An option that is no key of the configuration stops the run, where MONAI would take it up as a new key that nothing
     reads. From then on an uncaught error ends with the sentence of its cause, below the traceback, and Ctrl-C with one
-    line.
+    line; torchrun's report has that sentence too.
 
     Args:
         arguments: the command line, ``sys.argv`` by default. Without ``--config_file`` in it, as when a workflow is
@@ -81,6 +85,17 @@ def _explain(kind: type[BaseException], error: BaseException, trace: TracebackTy
     cause = error
     while not isinstance(cause, ValueError) and cause.__cause__ is not None:
         cause = cause.__cause__
+    name = "error" if isinstance(cause, ValueError) else f"error: {type(cause).__name__}"
     if cause is not error:
-        name = "error" if isinstance(cause, ValueError) else f"error: {type(cause).__name__}"
         print(f"\n{name}: {cause}", file=sys.stderr)
+    if "TORCHELASTIC_ERROR_FILE" in os.environ:
+        _tell_torchrun(Path(os.environ["TORCHELASTIC_ERROR_FILE"]), f"{name}: {cause}", isinstance(cause, ValueError))
+
+
+def _tell_torchrun(file: Path, sentence: str, is_own: bool) -> None:
+    """Writes what torchrun repeats for each process; it takes the earliest, in whole seconds, as the root cause.
+
+    A process that only lost its connection to a failed one must not come first.
+    """
+    content = {"message": sentence, "timestamp": int(time.time()) + (0 if is_own else 2)}
+    file.write_text(json.dumps(content), encoding="utf-8")

@@ -19,6 +19,7 @@ from monai.handlers import (
 from torch.optim.lr_scheduler import LambdaLR
 
 from hidiff_monai.engines import AlternateCollaborativeTrainer, PolynomialDecay
+from hidiff_monai.engines.distributed import average_statistics, is_first, require_same_epoch
 from hidiff_monai.handlers import (
     AlternateCollaborativeHandler,
     BestModelSaver,
@@ -49,6 +50,7 @@ def attach_handlers(
 
     The seed of each epoch, alternation, polynomial decay of both learning rates, running average, health check,
     progress bars, TensorBoard, validation (also after the last epoch), best model, ``history.csv`` and resume states.
+    Of several processes the first one shows and writes.
 
     Args:
         trainer: the trainer; its loader's dataset keeps the random transforms.
@@ -66,7 +68,6 @@ def attach_handlers(
         ValueError: when ``output_dir`` cannot be written.
     """
     output_dir = require_writable(output_dir)
-    tensorboard = str(output_dir / "tensorboard")
     max_epochs = trainer.state.max_epochs
     schedules = _decay(trainer, alternation.pretrain_epochs)
     health, best_model = (
@@ -80,27 +81,17 @@ def attach_handlers(
         LrScheduleHandler(schedule, print_lr=False).attach(trainer)  # type: ignore[arg-type]
     ema.attach(trainer, name="ema_momentum", event=Events.ITERATION_COMPLETED)
     health.attach(trainer)
-    LossProgressBar().attach(trainer)
-    TensorBoardStatsHandler(log_dir=tensorboard, output_transform=output_losses).attach(trainer)
-
-    ProgressBar(desc="validation").attach(evaluator)
-    StatsHandler(iteration_log=False).attach(evaluator)
     best_model.attach(evaluator)
-    TensorBoardStatsHandler(
-        log_dir=tensorboard, iteration_log=False, global_epoch_transform=lambda _: trainer.state.epoch
-    ).attach(evaluator)
-    TensorBoardImageHandler(
-        log_dir=tensorboard,
-        batch_transform=from_engine(["image", "label"]),
-        output_transform=from_engine(["refined"]),
-        global_iter_transform=lambda _: trainer.state.epoch,
-    ).attach(evaluator)
+    if is_first():
+        _show(trainer, evaluator, str(output_dir / "tensorboard"))
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: average_statistics(trainer.network, ema.ema_model))
     trainer.add_event_handler(
         Events.EPOCH_COMPLETED(event_filter=lambda _, epoch: epoch % val_interval == 0 or epoch == max_epochs),
         lambda: evaluator.run(trainer.state.epoch),
     )
 
-    HistoryWriter(output_dir / "history.csv", alternation, evaluator).attach(trainer)
+    if is_first():
+        HistoryWriter(output_dir / "history.csv", alternation, evaluator).attach(trainer)
     ResumableTraining(
         output_dir / "resume",
         objects={
@@ -115,6 +106,23 @@ def attach_handlers(
         resume_from=resume_from,
         settings={"seed": seed, **(settings or {})},
     ).attach(trainer)
+    trainer.add_event_handler(Events.STARTED, require_same_epoch)
+
+
+def _show(trainer: AlternateCollaborativeTrainer, evaluator: SupervisedEvaluator, tensorboard: str) -> None:
+    LossProgressBar().attach(trainer)
+    TensorBoardStatsHandler(log_dir=tensorboard, output_transform=output_losses).attach(trainer)
+    ProgressBar(desc="validation").attach(evaluator)
+    StatsHandler(iteration_log=False).attach(evaluator)
+    TensorBoardStatsHandler(
+        log_dir=tensorboard, iteration_log=False, global_epoch_transform=lambda _: trainer.state.epoch
+    ).attach(evaluator)
+    TensorBoardImageHandler(
+        log_dir=tensorboard,
+        batch_transform=from_engine(["image", "label"]),
+        output_transform=from_engine(["refined"]),
+        global_iter_transform=lambda _: trainer.state.epoch,
+    ).attach(evaluator)
 
 
 def _decay(trainer: AlternateCollaborativeTrainer, pretrain_epochs: int) -> dict[str, LambdaLR]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from PIL import Image
 from hidiff_monai.data import LoadNiftid, LoadVolumed, load_volumes
 from hidiff_monai.data.prepare import prepare_dataset
 from hidiff_monai.data.prepare.synapse import ORGANS, RAW_VALUES
+from hidiff_monai.engines import distributed
 from hidiff_monai.io import SaveVolumePrediction
 
 REPOSITORY = Path(__file__).parents[2]
@@ -103,6 +105,33 @@ def test_training_leaves_a_model_and_resumes(bundle: Bundle) -> None:
     bundle.workflow("train", max_epochs=2).run()
     rows = [row.split(",")[:2] for row in history.read_text().splitlines()[1:]]
     assert rows == [["1", "pretrain"], ["2", "alternate"]]
+
+
+def test_the_overlay_for_several_processes_trains_in_one(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    place = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    for name, value in place.items():
+        monkeypatch.setenv(name, str(value))
+    try:
+        workflow = bundle.workflow("train", "multi_gpu_train", output_dir=str(tmp_path))
+        assert workflow.check_properties() == []
+        assert torch.distributed.is_initialized()
+        workflow.run()
+        workflow.finalize()
+        assert not torch.distributed.is_initialized()
+    finally:
+        distributed.leave_processes()  # also where a line above failed
+    assert (tmp_path / "resume" / "resume_1.pt").is_file()
+
+
+def test_the_overlay_without_torchrun_says_so(bundle: Bundle) -> None:
+    with pytest.raises(RuntimeError) as error:
+        bundle.workflow("train", "multi_gpu_train")
+    assert "RANK is not set; expected a process that torchrun started" in str(error.value.__cause__)
 
 
 def test_evaluation_scores_every_structure(bundle: Bundle) -> None:

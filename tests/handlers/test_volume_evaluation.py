@@ -1,5 +1,6 @@
 """Volumes: figures by hand in voxels and mm, and the slice that shows a class."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ from ignite.engine import Engine, State
 from hidiff_monai.handlers import VolumeEvaluationWriter
 from hidiff_monai.metrics import read_cases
 
+SPACING = [torch.tensor(0.5), torch.tensor(0.5), torch.tensor(3.0)]
 
-def run(writer: VolumeEvaluationWriter, item: dict[str, Any], label: torch.Tensor, prior: torch.Tensor) -> None:
-    """One volume, whose refined mask is its label."""
+
+def run(
+    writer: VolumeEvaluationWriter, items: list[dict[str, Any]], label: torch.Tensor, prior: torch.Tensor
+) -> VolumeEvaluationWriter:
+    """Volumes (1, 6, 8, 5) whose refined mask is their label."""
     image = torch.zeros(1, 6, 8, 5)
     image[0, 1, 6] = 1
     output = {"image": image, "label": label, "refined": label, "prior": prior, "entropy": 0.5 * torch.ones(1, 6, 8, 5)}
-    spacing = [torch.tensor(0.5), torch.tensor(0.5), torch.tensor(3.0)]
 
     def step(engine: Engine, pair: Any) -> list[Any]:
         engine.state.batch = [pair[0]]
@@ -26,11 +30,11 @@ def run(writer: VolumeEvaluationWriter, item: dict[str, Any], label: torch.Tenso
     engine = Engine(step)
     engine.state = State(device=torch.device("cpu"))
     writer.attach(engine)
-    engine.run([({**item, "spacing": spacing}, output)], max_epochs=1)
+    engine.run([(item, output) for item in items], max_epochs=1)
+    return writer
 
 
-@pytest.fixture
-def written(tmp_path: Path) -> tuple[VolumeEvaluationWriter, Path]:
+def evaluate(folder: Path, items: list[dict[str, Any]]) -> VolumeEvaluationWriter:
     """A liver of 2 x 2 x 2 voxels in slices 2 and 3, found in full; its prior lacks slice 3. No spleen, but one voxel
     of it in the prior."""
     label = torch.zeros(1, 6, 8, 5, dtype=torch.uint8)
@@ -38,9 +42,23 @@ def written(tmp_path: Path) -> tuple[VolumeEvaluationWriter, Path]:
     prior = label.clone()
     prior[..., 3] = 0
     prior[0, 5, 0, 4] = 2
-    writer = VolumeEvaluationWriter(str(tmp_path), ["liver", "spleen"])
-    run(writer, {"id": "0001", "patient": "0001"}, label, prior)
-    return writer, tmp_path
+    return run(VolumeEvaluationWriter(str(folder), ["liver", "spleen"]), items, label, prior)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> tuple[VolumeEvaluationWriter, Path]:
+    return evaluate(tmp_path, [{"id": "0001", "patient": "0001", "spacing": SPACING}]), tmp_path
+
+
+def test_without_spacing_there_are_voxels_and_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    writer = evaluate(tmp_path, [{"id": "0001"}, {"id": "0002"}])
+    rows = [row for row in writer.rows if row["target"] == "liver" and row["method"] == "prior"]
+    assert [row["hd95"] for row in rows] == [1, 1]
+    assert all(np.isnan(row["hd95_mm"]) for row in writer.rows)
+    assert caplog.text.count("case 0001: the size of its voxels is unknown") == 1
+    assert "case 0002" not in caplog.text
+    saved = json.loads((tmp_path / "cases.json").read_text())
+    assert all(row["hd95_mm"] is None for row in saved)
 
 
 def test_every_class_has_its_row_for_both_methods(written: tuple[VolumeEvaluationWriter, Path]) -> None:
@@ -77,7 +95,7 @@ def test_what_the_labels_do_not_hold_is_not_scored(tmp_path: Path) -> None:
     writer = VolumeEvaluationWriter(str(tmp_path), ["liver", "spleen"], labelled_names=["spleen"])
     label = torch.zeros(1, 6, 8, 5, dtype=torch.uint8)
     label[0, 1:3, 5:7, 2:4] = 2
-    run(writer, {"id": "7"}, label, label)
+    run(writer, [{"id": "7", "spacing": SPACING}], label, label)
     assert [(row["target"], row["dice"]) for row in writer.rows] == [("spleen", 1), ("spleen", 1)]
     assert [path.name for path in (tmp_path / "arrays").iterdir()] == ["7.npz"]  # one structure: as for images
     with pytest.raises(ValueError, match=r"labels hold \['kidney'\]"):

@@ -1,8 +1,10 @@
 """Mistakes on MONAI's command line: unknown keys are refused, and the cause is said last."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -48,8 +50,10 @@ except Exception as error:
 """
 
 
-def run_script(text: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120)
+def run_script(text: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, timeout=120, env={**os.environ, **environment}
+    )
 
 
 def test_the_cause_is_the_last_line_and_ctrl_c_is_one_line(config: str) -> None:
@@ -61,3 +65,14 @@ def test_the_cause_is_the_last_line_and_ctrl_c_is_one_line(config: str) -> None:
     stopped = run_script(script.replace("except Exception", "except OSError"))
     assert stopped.returncode != 0 and "Traceback" not in stopped.stderr
     assert "goes on from its last finished epoch" in stopped.stdout
+
+
+@pytest.mark.parametrize(("kind", "delay"), [("ValueError", 0), ("ConnectionError", 2)])
+def test_torchrun_is_told_the_sentence(config: str, tmp_path: Path, kind: str, delay: int) -> None:
+    file = tmp_path / "error.json"
+    script = SCRIPT.format(config=config, cause=f"{kind}('gone')")
+    start = int(time.time())
+    run_script(script, TORCHELASTIC_ERROR_FILE=str(file))
+    told = json.loads(file.read_text())
+    assert told["message"] == ("error: gone" if kind == "ValueError" else f"error: {kind}: gone")
+    assert start + delay <= told["timestamp"] <= time.time() + delay  # what follows from another failure comes later

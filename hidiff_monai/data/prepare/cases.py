@@ -18,7 +18,7 @@ from hidiff_monai.io.geometry import mean_and_deviation, spacing_mm, to_ras
 from ..reading import UNREADABLE, Pixels, read_pixels
 from ..validate import Problem, describe_unreadable, find_problems
 
-FORMAT_VERSION = 2  # raise it when the same raw files would give other slices
+FORMAT_VERSION = 3  # raise it when the same raw files would give other slices or another geometry
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,16 @@ class VolumeSet:
 
 @dataclass(frozen=True)
 class RawVolume:
-    """A volume as the download holds it: image (X, Y, Z, C), label (X, Y, Z) and their affine (4, 4)."""
+    """A volume as the download holds it: image (X, Y, Z, C), label (X, Y, Z) and their affine (4, 4).
+
+    Attributes:
+        has_spacing: false where the download kept no voxel size: the affine then counts voxels, not mm.
+    """
 
     image: np.ndarray
     label: np.ndarray
     affine: np.ndarray
+    has_spacing: bool = True
 
 
 Reader = Callable[[RawCase, VolumeSet], "RawVolume | list[Problem]"]
@@ -169,7 +174,7 @@ def write_case(case: RawCase, volume: RawVolume, volume_set: VolumeSet, folder: 
         "sha256": {key: _hash(file) for key, file in files.items()},
         "made_from": made_from,
     }
-    geometry["spacing"] = spacing_mm(geometry)
+    geometry["spacing"] = spacing_mm(geometry) if volume.has_spacing else None
     with write_atomically(folder / f"{case.id}.json") as temporary:
         temporary.write_text(json.dumps(geometry) + "\n", encoding="utf-8")
     return geometry

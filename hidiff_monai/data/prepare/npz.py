@@ -62,7 +62,7 @@ def read_preprocessed(case: RawCase, volume_set: VolumeSet) -> RawVolume | list[
     join = np.concatenate if is_volume else np.stack
     image = np.moveaxis(join([image for image, _ in planes]), 0, 2)
     label = np.moveaxis(join([label for _, label in planes]), 0, 2)
-    return RawVolume(_to_hu(image)[..., None], label, GRID)
+    return RawVolume(_to_hu(image)[..., None], label, GRID, has_spacing=False)
 
 
 def _read_npz(file: Path) -> tuple[np.ndarray, np.ndarray]:

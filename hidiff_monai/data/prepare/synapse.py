@@ -21,16 +21,20 @@ TRAINING = [f"{number:04d}" for number in (5, 6, 7, 9, 10, 21, 23, 24, 26, 27, 2
 TEST = [f"{number:04d}" for number in (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)]
 VALIDATION = TRAINING[5::6]  # every sixth training case: 0021, 0030 and 0040
 NUM_TRAINING_SLICES = 2211
+NO_SPACING = (
+    " Prepared from preprocessed slices and volumes, which keep neither voxel size nor orientation: spacing is null, "
+    "distances can be given in voxels only, and axes are those of the arrays."
+)
 
 logger = logging.getLogger(__name__)
 
 
-def describe_synapse(label_values: dict[int, int]) -> VolumeSet:
-    """The data set, with its raw numbering or another."""
+def describe_synapse(label_values: dict[int, int], note: str = "") -> VolumeSet:
+    """The data set, with its raw numbering or another, and what else its datalist should say."""
     return VolumeSet(
         name="Synapse",
         description="Abdominal CT in Hounsfield units, 30 scans. The test section is the usual one of 12 scans; "
-        "validation holds every sixth of the 18 training scans (0021, 0030 and 0040).",
+        "validation holds every sixth of the 18 training scans (0021, 0030 and 0040)." + note,
         reference="B. Landman, Z. Xu, J. Igelsias, M. Styner, T. Langerak, A. Klein: Multi-Atlas Labeling Beyond the "
         "Cranial Vault, workshop and challenge. MICCAI 2015",
         licence="on registration at synapse.org (syn3193805): no redistribution; check the source",
@@ -59,7 +63,7 @@ def prepare(source: Path, output: Path) -> Path:
         datalist = prepare_volumes(describe_synapse(RAW_VALUES), _find_raw(folders[0]), output)
     else:
         cases = find_preprocessed(source, section_of)
-        own_numbers = describe_synapse({number: number for number in range(len(ORGANS) + 1)})
+        own_numbers = describe_synapse({number: number for number in range(len(ORGANS) + 1)}, NO_SPACING)
         datalist = prepare_volumes(own_numbers, cases, output, read=read_preprocessed)
         _compare_organs(datalist)
     _compare_slices(datalist)

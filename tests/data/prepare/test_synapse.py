@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from monai.data import DataLoader, Dataset
 
 from hidiff_monai.data import check_leakage, load_volumes, read_geometry
 from hidiff_monai.data.prepare import npz, prepare_dataset
@@ -113,6 +114,18 @@ def test_slices_become_the_volume_in_hounsfield_units(preprocessed, tmp_path):
     np.testing.assert_array_equal(prepared["image"][0].numpy(), units)
     np.testing.assert_array_equal(prepared["label"][0].numpy(), label)
     assert np.load(case["image"]).dtype == np.int16
+
+
+def test_preprocessed_slices_have_no_spacing(preprocessed, tmp_path):
+    dataset_dir, datalist = prepare_dataset("synapse", preprocessed[2], tmp_path / "out")
+    content = json.loads(datalist.read_text())
+    assert content["training"][0]["spacing"] is None
+    assert "spacing is null, distances can be given in voxels only" in content["description"]
+    (case,) = load_volumes(datalist, dataset_dir, "training")
+    assert read_geometry(case)["spacing"] is None
+    assert "spacing" not in case  # so that a loader can put it into a batch
+    (batch,) = DataLoader(Dataset([case], LoadVolumed()), batch_size=1)
+    assert batch["id"] == ["0005"]
 
 
 def test_volume_files_are_read_depth_first(preprocessed, tmp_path, monkeypatch):
