@@ -124,8 +124,9 @@ class EvaluationWriter:
 
 
 def identity(item: dict[str, Any]) -> dict[str, str]:
-    """A row's "case" and "patient" (or video sequence; where that is unknown, the case) of a batch item."""
-    return {"case": str(item["id"]), "patient": str(item.get("patient", item["id"]))}
+    """A row's "case" and "patient" (or video sequence; where both are unknown, the case) of a batch item."""
+    known = (item[key] for key in ("patient", "sequence", "id") if key in item)
+    return {"case": str(item["id"]), "patient": str(next(known))}
 
 
 def _for_report(maps: dict[str, np.ndarray], region: np.ndarray | None) -> dict[str, np.ndarray]:

@@ -55,6 +55,15 @@ def run(writer: EvaluationWriter, cases: list[Any], network: nn.Module | None = 
     engine.run(cases, max_epochs=1)
 
 
+def test_the_patient_of_a_row_is_the_patient_the_sequence_or_the_case(tmp_path: Path) -> None:
+    items = [case(name) for name in "abc"]
+    items[0][0].update(patient="p1", sequence="s1")
+    items[1][0].update(sequence="s1")
+    writer = EvaluationWriter(tmp_path, ["vessel"])
+    run(writer, items)
+    assert [row["patient"] for row in writer.rows if row["method"] == "prior"] == ["p1", "s1", "c"]
+
+
 def test_scores_by_hand_whole_and_inside_the_region(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     writer = EvaluationWriter(tmp_path, ["vessel"])
     run(writer, [case("a", "region", "picture"), case("b", "picture")])

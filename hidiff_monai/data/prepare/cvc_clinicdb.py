@@ -17,7 +17,8 @@ HEAD: dict[str, Any] = {
     "description": "Polyps in 612 frames of 29 colonoscopy video sequences, 384 wide and 288 high. 80 % of the frames "
     "train, 10 % validate and 10 % test, drawn at random with seed 0.",
     "note": "Frames of one video sequence are in several sections (so there is no 'patient' that the leakage check "
-    "could compare): figures on this split flatter. Report them beside those of cvc_clinicdb_sequences.json.",
+    "could compare): figures on this split flatter. Report them beside those of cvc_clinicdb_sequences.json. Intervals "
+    "and tests take each 'sequence' as one.",
     "reference": "J. Bernal, F. J. Sánchez, G. Fernández-Esparrach, D. Gil, C. Rodríguez, F. Vilariño: WM-DOVA maps "
     "for accurate polyp highlighting in colonoscopy: validation vs. saliency maps from physicians. Computerized "
     "Medical Imaging and Graphics 43, 99-111, 2015",
@@ -64,14 +65,14 @@ def prepare(source: Path, output: Path) -> Path:
     Raises:
         ValueError: if the source has another layout; or that lists every file that is missing or broken.
     """
-    cases = _list_cases(source)
+    cases = [{**case, "sequence": _name_of(case)} for case in _list_cases(source)]
     section_of = draw_split({case["id"]: case["id"] for case in cases}, NUM_HELD_OUT, SEED)
     return write_image_datalist(HEAD, _by_section(cases, section_of), source, output)
 
 
 def prepare_by_sequence(source: Path, output: Path) -> Path:
     """Lists the 612 frames, split by video sequence; arguments, result and errors as `prepare`."""
-    cases = [{**case, "patient": f"sequence {sequence_of(int(case['id']))}"} for case in _list_cases(source)]
+    cases = [{**case, "patient": _name_of(case)} for case in _list_cases(source)]
     section_of = draw_split({case["id"]: case["patient"] for case in cases}, NUM_HELD_OUT, SEED)
     return write_image_datalist(SEQUENCE_HEAD, _by_section(cases, section_of), source, output)
 
@@ -79,6 +80,10 @@ def prepare_by_sequence(source: Path, output: Path) -> Path:
 def sequence_of(frame: int) -> int:
     """The video sequence, 1 to 29, of frame 1 to 612, as the README.txt of the data lists them."""
     return next(number for number, last in enumerate(LAST_FRAMES, 1) if frame <= last)
+
+
+def _name_of(case: Case) -> str:
+    return f"sequence {sequence_of(int(case['id']))}"
 
 
 def _list_cases(source: Path) -> list[Case]:

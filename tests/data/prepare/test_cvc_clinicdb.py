@@ -62,6 +62,8 @@ def test_the_random_split_says_that_it_flatters():
     shared = {sequence_of(int(name)) for name in _ids(datalist, "training")}
     assert all(sequence_of(int(name)) in shared for name in _ids(datalist, "test"))
     assert "several sections" in datalist["note"] and "flatter" in datalist["note"]
+    first = next(case for section in SECTIONS for case in datalist[section] if case["id"] == "026")
+    assert first["sequence"] == "sequence 2"
     assert not any("patient" in case for section in SECTIONS for case in datalist[section])
 
 
