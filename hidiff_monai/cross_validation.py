@@ -111,13 +111,16 @@ def _is_complete(evaluation_dir: Path) -> bool:
     return (evaluation_dir / "index.html").is_file()  # the last file that an evaluation writes
 
 
+def _pool(evaluations: dict[str, Path], kind: str) -> list[dict[str, Any]]:
+    return [{**row, "fold": name} for name, folder in evaluations.items() for row in read_rows(folder, kind)]
+
+
 def _put_together(evaluations: dict[str, Path], output_dir: Path, title: str) -> Path:
-    for kind in ("cases", "slices"):
-        if kind == "cases" or all((folder / "slices.json").is_file() for folder in evaluations.values()):
-            rows = [{**row, "fold": name} for name, folder in evaluations.items() for row in read_rows(folder, kind)]
-            write_cases(rows, output_dir, kind)
-    rows = read_rows(output_dir)
+    rows = _pool(evaluations, "cases")
+    write_cases(rows, output_dir)
     write_summary(rows, output_dir)
+    if all((folder / "slices.json").is_file() for folder in evaluations.values()):
+        write_cases(_pool(evaluations, "slices"), output_dir, "slices")
     for folder in evaluations.values():
         for kind in ("arrays", "trajectory"):
             if (folder / kind).is_dir():

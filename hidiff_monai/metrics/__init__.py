@@ -7,7 +7,7 @@ from .calibration import (
     expected_calibration_error,
     reliability_bins,
 )
-from .cases import HD95_UNITS, METRICS, score_case, summarise
+from .cases import HD95_UNITS, score_case, summarise
 from .comparison import ComparedScore, compare_methods
 from .comparison_table import (
     SCORE_NAMES,
@@ -30,7 +30,6 @@ from .table import format_table, read_cases, write_cases, write_summary
 __all__ = [
     "DICE_CONVENTIONS",
     "HD95_UNITS",
-    "METRICS",
     "SCORE_NAMES",
     "ComparedScore",
     "ComplexityReport",

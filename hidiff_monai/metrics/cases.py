@@ -15,6 +15,7 @@ from .surface import hd95
 OVERLAP_SCORES = {"dice": dice, "iou": iou, "recall": recall, "accuracy": accuracy}
 METRICS = ("dice", "iou", "hd95", "recall", "accuracy")
 HD95_UNITS = {"hd95": "voxels", "hd95_mm": "mm"}
+ALL_METRICS = (*METRICS, "hd95_mm")  # the last only where the size of a voxel is known
 
 
 def score_case(
@@ -78,7 +79,7 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 
 def present_metrics(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """METRICS, and `hd95_mm` where the rows have it.
+    """ALL_METRICS where the rows have `hd95_mm`, else METRICS.
 
     Raises:
         ValueError: some rows have it and some do not.
@@ -86,4 +87,4 @@ def present_metrics(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     has_mm = {"hd95_mm" in row for row in rows}
     if len(has_mm) > 1:
         raise ValueError("HD95 in mm is there for some rows only; expected all or none: give all cases a spacing")
-    return (*METRICS, "hd95_mm") if True in has_mm else METRICS
+    return ALL_METRICS if True in has_mm else METRICS

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from .cases import HD95_UNITS, METRICS, present_metrics
+from .cases import ALL_METRICS, HD95_UNITS, present_metrics
 from .conventions import DICE_CONVENTIONS
 from .overlap import ConfusionCounts
 from .statistics import paired_bootstrap, paired_wilcoxon
 
 Row = Mapping[str, Any]
-COMPARED = (*DICE_CONVENTIONS, *(name for name in METRICS if name != "dice"), "hd95_mm")
+COMPARED = (*DICE_CONVENTIONS, *(name for name in ALL_METRICS if name != "dice"))
 AVERAGE = "average"
 
 

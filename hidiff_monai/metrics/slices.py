@@ -47,7 +47,7 @@ def select_small(rows: Sequence[Mapping[str, Any]], max_pixels: int) -> list[dic
     Raises:
         ValueError: none is left.
     """
-    small = [dict(row) for row in rows if 0 < int(row["tp"]) + int(row["fn"]) < max_pixels]
+    small = [row for row in rows if 0 < int(row["tp"]) + int(row["fn"]) < max_pixels]
     if not small:
         raise ValueError(f"no label has 1 to {max_pixels - 1} pixels; expected some: raise the limit")
     return [{**row, "region": f"{row['region']}, objects of 1 to {max_pixels - 1} pixels"} for row in small]

@@ -14,7 +14,7 @@ from typing import Any
 
 from hidiff_monai.io import write_atomically
 
-from .cases import HD95_UNITS, METRICS, present_metrics, summarise
+from .cases import ALL_METRICS, HD95_UNITS, present_metrics, summarise
 
 Row = Mapping[str, Any]
 
@@ -140,7 +140,7 @@ def _undefined_recalls(rows: Sequence[Row]) -> list[str]:
 
 
 def _score_or_nan(key: str, value: Any) -> Any:
-    return math.nan if key in (*METRICS, *HD95_UNITS) and value is None else value
+    return math.nan if key in ALL_METRICS and value is None else value
 
 
 def _without_nan(value: Any) -> Any:

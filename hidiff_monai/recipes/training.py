@@ -70,10 +70,8 @@ def attach_handlers(
     output_dir = require_writable(output_dir)
     max_epochs = trainer.state.max_epochs
     schedules = _decay(trainer, alternation.pretrain_epochs)
-    health, best_model = (
-        HealthCheck(exclusive=trainer.network.exclusive),
-        BestModelSaver(Path(model_dir) / "model.pt", ema.ema_model, "val_dice_refined"),
-    )
+    health = HealthCheck(exclusive=trainer.network.exclusive)
+    best_model = BestModelSaver(Path(model_dir) / "model.pt", ema.ema_model, "val_dice_refined")
 
     EpochSeed(seed, trainer.data_loader.dataset).attach(trainer)  # type: ignore[union-attr, arg-type]
     alternation.attach(trainer)
