@@ -87,7 +87,9 @@ def make_network() -> Callable[..., HiDiff]:
         refiner = DiffusionRefiner(
             1, num_targets, **features, channels=channels, embedding_dim=8, num_heads=2, binarized=binarized
         )
-        torch.nn.init.normal_(refiner.head.weight, std=0.1)  # at zero, g would pass on no gradient from its features
+        torch.nn.init.normal_(
+            refiner.correction.weight, std=0.1
+        )  # at zero, g would pass on no gradient from its features
         return HiDiff(segmentor, refiner, BernoulliScheduler())
 
     return build

@@ -61,6 +61,8 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         diffusion_loss: L_Diff.
         timestep_power: t is drawn with weight (t + 1) ** timestep_power. 0, the paper, is uniform; above 0 the draws
             gather at large t, where y_t tells little and the prior's errors must be corrected.
+        hard_start_share: share of the draws at t = T - 1 whose y_t is the hard decision 1[f > 1/2], from which the
+            ``"hard"`` sampler starts, instead of a draw from B(f). 0 is the paper.
         max_grad_norm: clips the gradient's norm, for each network; None leaves it.
         kwargs: further arguments of MONAI's ``SupervisedTrainer``, among them ``amp`` and ``accumulation_steps``.
             While gradients accumulate, f learns through g as it was before the step that ends the window.
@@ -79,6 +81,7 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         discriminative_loss: DiscriminativeLoss,
         diffusion_loss: BernoulliDiffusionLoss,
         timestep_power: float = 0.0,
+        hard_start_share: float = 0.0,
         max_grad_norm: float | None = None,
         **kwargs: Any,
     ) -> None:
@@ -96,6 +99,9 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         self.max_grad_norm = max_grad_norm
         if timestep_power < 0:
             raise ValueError(f"timestep_power is {timestep_power}; expected 0 (the paper) or more")
+        if not 0 <= hard_start_share <= 1:
+            raise ValueError(f"hard_start_share is {hard_start_share}; expected a share from 0 (the paper) to 1")
+        self.hard_start_share = hard_start_share
         num_timesteps = network.scheduler.num_train_timesteps
         self.timestep_weights = torch.linspace(1 / num_timesteps, 1, num_timesteps) ** timestep_power
         self.plan = UpdatePlan()
@@ -164,8 +170,12 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
                 f"the segmentor's mask is NaN in epoch {self.state.epoch}, iteration {self.state.iteration}: check the "
                 "images for NaN (hidiff check), lower the learning rate, set max_grad_norm, or turn amp off"
             )
-        timesteps = torch.multinomial(self.timestep_weights, len(labels), replacement=True).to(labels.device)
-        return _NoisyMasks(timesteps, self.network.scheduler.add_noise(labels, prior, timesteps))
+        timesteps = torch.multinomial(self.timestep_weights, len(labels), replacement=True)
+        is_hard = (timesteps + 1 == len(self.timestep_weights)) & (torch.rand(len(labels)) < self.hard_start_share)
+        timesteps, is_hard = timesteps.to(labels.device), is_hard.to(labels.device)
+        sample = self.network.scheduler.add_noise(labels, prior, timesteps)
+        sample[is_hard] = self.network.start(prior[is_hard], "hard")
+        return _NoisyMasks(timesteps, sample)
 
     def _descend(self, name: str, loss: torch.Tensor, optimizer: Optimizer, network: nn.Module) -> None:
         output = self.state.output

@@ -49,6 +49,10 @@ class BestModelSaver:
             save_checkpoint(self.network.state_dict(), self.path)
             self.logger.info(f"best {self.metric} so far, {score:.4f}: saved {self.path}")
 
+    def forget(self) -> None:
+        """Lets the next score count as the best, where earlier ones no longer compare."""
+        self.best = float("-inf")
+
     def state_dict(self) -> dict[str, float]:
         """The best score so far."""
         return {"best": self.best}

@@ -17,8 +17,9 @@ class DiffusionRefiner(nn.Module):
     Image, y_t and prior enter at full resolution; the segmentor's features enter beside the levels of their stride,
     the one at the bottleneck through the X-Former. Input projections and output convolution stay real-valued.
 
-    The noise logit is a residual on the prior's: logit eps_hat = (1 - 2 y_t) logit f + g(...), and the output
-    convolution starts at zero, so that an untrained refiner returns the prior: |y_t - eps_hat| = f.
+    The network corrects the prior's logit, and y_t turns the corrected mask into noise: logit eps_hat =
+    (1 - 2 y_t) (logit f + g(...)), so that logit |y_t - eps_hat| = logit f + g(...) in whichever state a pixel is. The
+    output convolution starts at zero: an untrained refiner returns the prior.
 
     Args:
         image_channels: channels of the image, 1 to 4 and more.
@@ -84,9 +85,9 @@ class DiffusionRefiner(nn.Module):
             UpLevel(channels[level + 1], channels[level], embedding_dim, binarized)
             for level in reversed(range(len(channels) - 1))
         )
-        self.head = nn.Conv2d(channels[0], num_targets, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        self.correction = nn.Conv2d(channels[0], num_targets, 3, padding=1)
+        nn.init.zeros_(self.correction.weight)
+        nn.init.zeros_(self.correction.bias)  # type: ignore[arg-type]
 
     def encode_condition(
         self, image: torch.Tensor, prior: torch.Tensor, features: List[torch.Tensor]
@@ -151,8 +152,8 @@ class DiffusionRefiner(nn.Module):
         x = self.cross_transformer(x, prior_feature, embedding)
         for i, level in enumerate(self.up_levels):
             x = level(x, skips[last - 1 - i], embedding)
-        residual = self.head(x)[:, :, : sample.shape[2], : sample.shape[3]]
-        return residual - signs * torch.logit(prior.float(), eps=self.prior_epsilon)
+        correction = self.correction(x)[:, :, : sample.shape[2], : sample.shape[3]]
+        return -signs * (torch.logit(prior.float(), eps=self.prior_epsilon) + correction)
 
     def forward(
         self,

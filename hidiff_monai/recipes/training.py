@@ -58,7 +58,8 @@ def attach_handlers(
         alternation: which network trains when; its end of pre-training starts the refiner's decay.
         ema: the running average of both networks.
         output_dir: receives ``history.csv``, ``resume/`` and ``tensorboard/``.
-        model_dir: receives ``model.pt``, the running average with the best *val_dice_refined*.
+        model_dir: receives ``model.pt``, the running average with the best *val_dice_refined* of the alternation; until
+            that is validated, of the pre-training.
         val_interval: epochs between validations.
         seed: the run's seed.
         resume_from: a state to take up; None means the newest, or a fresh start.
@@ -80,6 +81,8 @@ def attach_handlers(
     ema.attach(trainer, name="ema_momentum", event=Events.ITERATION_COMPLETED)
     health.attach(trainer)
     best_model.attach(evaluator)
+    # the refiner of a pre-training epoch is untrained, however good its prior: any alternating epoch is preferred
+    trainer.add_event_handler(Events.EPOCH_STARTED(once=alternation.pretrain_epochs + 1), best_model.forget)
     if is_first():
         _show(trainer, evaluator, str(output_dir / "tensorboard"))
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: average_statistics(trainer.network, ema.ema_model))

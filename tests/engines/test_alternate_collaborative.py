@@ -141,6 +141,32 @@ def test_timesteps_follow_the_power(
     assert ((frequencies - expected).abs() <= 4 * standard_errors + 1e-9).all()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_the_starts_are_hard_decisions(
+    share: float, make_network: Callable, make_trainer: Callable, make_batches: Callable
+) -> None:
+    trainer = make_trainer(make_network(), make_batches(1), hard_start_share=share)
+    labels, prior = torch.zeros(4000, 1, 8, 8), torch.rand(1, 1, 8, 8).expand(4000, 1, 8, 8)
+    noisy = trainer._draw(labels, prior)
+    is_hard = (noisy.sample == (prior > 0.5)).flatten(1).all(1)
+    is_start = noisy.timesteps == 9
+    assert not is_hard[~is_start].any()
+    number = int(is_start.sum())
+    assert abs(float(is_hard[is_start].sum()) - share * number) <= 4 * (share * (1 - share) * number) ** 0.5
+    drawn = noisy.sample[is_start & ~is_hard]
+    if len(drawn):  # the others remain draws from B(f)
+        errors = (prior[0] * (1 - prior[0]) / len(drawn)).sqrt()
+        assert ((drawn.mean(0) - prior[0]).abs() <= 4.5 * errors).all()
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_outside_0_to_1_is_refused(
+    share: float, make_network: Callable, make_trainer: Callable, make_batches: Callable
+) -> None:
+    with pytest.raises(ValueError, match=rf"hard_start_share is {share}; expected a share from 0 \(the paper\) to 1"):
+        make_trainer(make_network(), make_batches(1), hard_start_share=share)
+
+
 def test_estimate_is_the_prediction_and_losses_add_up(
     make_network: Callable, make_trainer: Callable, make_batches: Callable
 ) -> None:

@@ -148,7 +148,7 @@ def test_bfloat16_on_the_cpu_trains_with_finite_losses(
 ) -> None:
     network, dtypes, losses = make_network(), set(), []
     network.segmentor.head.register_forward_hook(lambda module, args, output: dtypes.add(output.dtype))
-    network.refiner.head.register_forward_hook(lambda module, args, output: dtypes.add(output.dtype))
+    network.refiner.correction.register_forward_hook(lambda module, args, output: dtypes.add(output.dtype))
     before = {key: value.clone() for key, value in network.named_parameters()}
     trainer = make_trainer(network, make_batches(3), amp=True, amp_kwargs={"dtype": torch.bfloat16})
     trainer.add_event_handler(
@@ -159,5 +159,5 @@ def test_bfloat16_on_the_cpu_trains_with_finite_losses(
     assert len(losses) == 3 and torch.stack(losses).isfinite().all()
     assert trainer.state.output["pred"].dtype == torch.float32
     moved = [key for key, value in network.named_parameters() if not torch.equal(value, before[key])]
-    assert {"segmentor.head.weight", "refiner.head.weight"} <= set(moved)
+    assert {"segmentor.head.weight", "refiner.correction.weight"} <= set(moved)
     assert all(value.dtype == torch.float32 for value in network.parameters())

@@ -132,9 +132,9 @@ def test_the_best_model_is_flat_and_is_replaced_only_by_a_better_one(tmp_path: P
     scores, saved = iter([0.5, 0.4, float("nan"), 0.5, 0.6]), []
     evaluator.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.state.metrics.update(dice=next(scores)))
     for step in range(5):
-        network.refiner.head.bias.data.fill_(float(step))
+        network.refiner.correction.bias.data.fill_(float(step))
         evaluator.run([0], max_epochs=1)
-        saved.append(float(torch.load(path, weights_only=True)["refiner.head.bias"]))
+        saved.append(float(torch.load(path, weights_only=True)["refiner.correction.bias"]))
     assert saved == [0.0, 0.0, 0.0, 0.0, 4.0]
     assert saver.state_dict() == {"best": 0.6}
     assert os.listdir(path.parent) == ["model.pt"]
@@ -142,6 +142,21 @@ def test_the_best_model_is_flat_and_is_replaced_only_by_a_better_one(tmp_path: P
     fresh.load_state_dict(torch.load(path, weights_only=True), strict=True)
     load_weights(fresh, path)
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in fresh.state_dict().items())
+
+
+def test_a_best_score_that_is_forgotten_yields_to_a_lower_one(tmp_path: Path, make_network: Callable) -> None:
+    network, path = make_network(), tmp_path / "model.pt"
+    saver, evaluator = BestModelSaver(path, network, "dice"), build_engine(1)
+    saver.attach(evaluator)
+    scores, saved = iter([0.8, 0.6, 0.5]), []
+    evaluator.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.state.metrics.update(dice=next(scores)))
+    for step in range(3):
+        if step == 1:
+            saver.forget()
+        network.refiner.correction.bias.data.fill_(float(step))
+        evaluator.run([0], max_epochs=1)
+        saved.append(float(torch.load(path, weights_only=True)["refiner.correction.bias"]))
+    assert saved == [0.0, 1.0, 1.0]
 
 
 def test_a_run_with_other_settings_is_not_taken_up(tmp_path: Path) -> None:

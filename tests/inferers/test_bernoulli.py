@@ -22,7 +22,7 @@ def network() -> HiDiff:
     refiner = DiffusionRefiner(
         1, 1, segmentor.feature_channels, channels=(4, 4, 4, 4, 4, 4), embedding_dim=8, num_heads=2
     )
-    nn.init.normal_(refiner.head.weight)
+    nn.init.normal_(refiner.correction.weight)
     nn.init.normal_(segmentor.head.weight)
     return HiDiff(segmentor, refiner, BernoulliScheduler(10), num_inference_steps=3).eval()
 

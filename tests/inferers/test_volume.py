@@ -22,7 +22,7 @@ def network(request: pytest.FixtureRequest) -> HiDiff:
     refiner = DiffusionRefiner(
         1, request.param, segmentor.feature_channels, channels=(4,) * 6, embedding_dim=8, num_heads=2
     )
-    nn.init.normal_(refiner.head.weight)
+    nn.init.normal_(refiner.correction.weight)
     nn.init.normal_(segmentor.head.weight)
     return HiDiff(segmentor, refiner, BernoulliScheduler(10), exclusive=request.param > 1, num_inference_steps=2).eval()
 

@@ -34,7 +34,7 @@ def network(request: pytest.FixtureRequest) -> HiDiff:
         3, 2, segmentor.feature_channels, channels=(4, 4, 4, 4, 8, 8), embedding_dim=8, num_heads=2,
         binarized=request.param,
     )  # fmt: skip
-    nn.init.normal_(refiner.head.weight)
+    nn.init.normal_(refiner.correction.weight)
     return HiDiff(segmentor, refiner, BernoulliScheduler(10), exclusive=True, num_inference_steps=3).eval()
 
 

@@ -17,7 +17,7 @@ def joint(image_channels: int = 3, num_targets: int = 1, exclusive: bool = False
         image_channels, num_targets, segmentor.feature_channels, channels=CHANNELS, embedding_dim=8, num_heads=2
     )
     if noisy:
-        nn.init.normal_(refiner.head.weight)
+        nn.init.normal_(refiner.correction.weight)
     nn.init.normal_(segmentor.head.weight)
     return HiDiff(segmentor, refiner, BernoulliScheduler(10), exclusive).eval()
 
@@ -90,9 +90,15 @@ def test_samples_in_one_batch_are_distributed_like_single_runs(sampler: str) -> 
     together = network.sample(prior, condition, sampler, 2, num_samples)
     single = torch.stack([network.reverse(prior, condition, sampler, 2) for _ in range(num_samples)])
     assert together.shape == (num_samples, 1, 1, 32, 32)
-    error = (together.var(0) + single.var(0)).div(num_samples).sqrt().clamp(min=1e-3)
-    scores = (together.mean(0) - single.mean(0)) / error
-    assert scores.abs().mean() < 1.0 and scores.mean().abs() < 0.2  # a unit normal has 0.8 and 0
+
+    def scores(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """Differences of the means over the first axis in units of their standard error."""
+        error = (one.var(0) + other.var(0)).div(num_samples).sqrt().clamp(min=1e-3)
+        return (one.mean(0) - other.mean(0)) / error
+
+    # unit normals; pixels of one chain hang together, so that only chains are independent
+    assert scores(together, single).abs().mean() < 1.5
+    assert scores(together.flatten(1).mean(1), single.flatten(1).mean(1)).abs() < 3.5
     assert (together[0] - together[1]).abs().max() > 0.01  # and the samples differ
 
 

@@ -51,6 +51,18 @@ def test_untrained_refiner_returns_the_prior_at_every_t_and_state(
             torch.testing.assert_close((sample - noise).abs(), prior, rtol=0, atol=1.01e-4)
 
 
+@both_precisions
+@torch.no_grad()
+def test_a_correction_moves_the_estimate_alike_in_either_state_of_a_pixel(binarized: bool) -> None:
+    """One output means one thing: were it added to the noise logit, its sign would have to follow each pixel's y_t."""
+    module = refiner(binarized)
+    image, sample, prior, features, t = inputs(module)
+    prior = prior.clamp(0.01, 0.99)
+    module.correction.bias.fill_(0.7)
+    estimate = (sample - module(image, sample, prior, features, t).sigmoid()).abs()
+    torch.testing.assert_close(torch.logit(estimate), torch.logit(prior) + 0.7, rtol=0, atol=1e-4)
+
+
 @torch.no_grad()
 def test_untrained_refiner_returns_a_half_precision_prior() -> None:
     """Under autocast the prior is float16, where 1 - 1e-4 rounds to 1: its logit must stay finite all the same."""
@@ -114,7 +126,7 @@ def test_binary_layers_see_only_signs() -> None:
 
 def test_only_input_and_output_convolutions_stay_real() -> None:
     real = {name.split(".")[0] for name, layer in refiner().named_modules() if isinstance(layer, nn.Conv2d)}
-    assert real == {"stem_image", "stem_sample", "projections", "head"}
+    assert real == {"stem_image", "stem_sample", "projections", "correction"}
     binary_kinds = (BinaryConv2d, BinaryLinear, TimeBinarization)
     assert not any(isinstance(layer, binary_kinds) for layer in refiner(binarized=False).modules())
 

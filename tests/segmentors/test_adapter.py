@@ -44,7 +44,7 @@ def hidiff(adapter: SegmentorAdapter) -> HiDiff:
     refiner = DiffusionRefiner(
         3, 1, adapter.feature_channels, adapter.feature_strides, channels, embedding_dim=8, num_heads=2
     )
-    nn.init.normal_(refiner.head.weight)
+    nn.init.normal_(refiner.correction.weight)
     return HiDiff(adapter, refiner, BernoulliScheduler(10), num_inference_steps=2).eval()
 
 
