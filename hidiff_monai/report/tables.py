@@ -46,7 +46,8 @@ def summary_table(rows: Sequence[Row]) -> str:
         body += f"<tr class='group'><th colspan='{len(units) + 3}' scope='rowgroup'>{escape(name)}</th></tr>"
         members = list(group)
         inside = [row for row in rows if (row["region"], row.get("target", "")) == (region, target)]
-        body += "".join(_method_line(members, inside, number) for number in (0, 1)) + _difference_lines(members)
+        body += "".join(_method_line(members, inside, number) for number in (0, 1))
+        body += _difference_lines(members, "patient" if any("patient" in row for row in inside) else "case")
     return f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
@@ -67,10 +68,10 @@ def _mean_sd(score: ComparedScore, number: int, most: int) -> str:
     return f"{score.means[number]:.2f}{sd}{missing}"
 
 
-def _difference_lines(scores: Sequence[ComparedScore]) -> str:
+def _difference_lines(scores: Sequence[ComparedScore], unit: str) -> str:
     differences, p_values = [_difference_cell(score) for score in scores], [p_text(score.p_value) for score in scores]
-    patients = max(score.patients for score in scores)
-    who = f"<span class='spread'>{patients} patient{'s' if patients > 1 else ''}</span>"
+    number = max(score.patients for score in scores)
+    who = f"<span class='spread'>{number} {unit}{'s' if number > 1 else ''}</span>"
     return _line("refined − prior", [*differences, "", who], "difference") + _line(
         "p, Wilcoxon", [*p_values, "", ""], "difference"
     )

@@ -141,7 +141,9 @@ def test_p_values_and_conventions_stand_in_the_table(evaluation_dir):
     rows = [{**row, "hd95_mm": 0.5 * row["hd95"]} for row in read_rows(evaluation_dir)]
     text = Page(summary_table(rows)).text
     compared = next(score for score in compare_methods([rows]) if score.score == "dice")
-    assert f"p, Wilcoxon{p_text(compared.p_value)}" in text and "4 patients" in text
+    assert f"p, Wilcoxon{p_text(compared.p_value)}" in text and "4 cases" in text
+    with_patients = [{**row, "patient": {"01": "A"}.get(row["case"], "B")} for row in rows]
+    assert "2 patients" in Page(summary_table(with_patients)).text
     assert "HD95 voxels ↓" in text and "HD95 mm ↓" in text and "TransUNet" not in text
     absent = [{**row, "tp": 0, "fp": 0, "fn": 0} if row["case"] == "01" else row for row in rows]
     assert "Dice, TransUNet's %" in Page(summary_table(absent)).text
