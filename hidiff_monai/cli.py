@@ -182,6 +182,9 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         _refuse_unknown_options(sys.argv[1:] if arguments is None else arguments)
         return fire.Fire(VERBS, arguments, name="hidiff")
+    except KeyboardInterrupt:
+        print("\ninterrupted: run the same line again, what is complete is kept", file=sys.stderr)
+        sys.exit(130)
     except (ValueError, RuntimeError) as error:
         message = _find_message(error)
         if message is None:

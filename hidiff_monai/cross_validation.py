@@ -44,7 +44,8 @@ def run_cross_validation(
         The report, or None as long as other folds are missing.
 
     Raises:
-        ValueError: if there are no folds, or a training or an evaluation fails.
+        ValueError: if there are no folds, ``output_dir`` holds those of another datalist, or a training or an
+            evaluation fails.
     """
     bundle, output_dir = Path(bundle).resolve(), require_writable(output_dir).resolve()
     overrides = {"bundle_root": bundle, "dataset_dir": Path(dataset_dir).resolve(), **(overrides or {})}
@@ -81,11 +82,17 @@ def _config(bundle: Path, name: str) -> str:
 
 
 def _run_fold(bundle: Path, folder: Path, datalist: dict[str, Any], overrides: dict[str, Any]) -> None:
+    file, text = folder / "datalist.json", json.dumps(datalist, indent=1) + "\n"
+    if file.is_file() and file.read_text(encoding="utf-8") != text:
+        raise ValueError(
+            f"{file} holds another division of the cases than this datalist's folds; expected the same, else a case "
+            "could be tested by a model that was trained on it: name another output_dir"
+        )
     if _is_complete(folder / "evaluation_test"):
         return
-    with write_atomically(folder / "datalist.json") as temporary:
-        temporary.write_text(json.dumps(datalist, indent=1) + "\n", encoding="utf-8")
-    settings = {**overrides, "datalist_file": folder / "datalist.json", "output_dir": folder}
+    with write_atomically(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    settings = {**overrides, "datalist_file": file, "output_dir": folder}
     train, evaluate = _config(bundle, "train"), _config(bundle, "evaluate")
     # keys of the evaluation alone, which training would refuse
     own = ConfigParser.load_config_file(evaluate).keys() - ConfigParser.load_config_file(train).keys()
@@ -98,7 +105,7 @@ def _run_bundle(run_id: str, config_file: str, settings: dict[str, Any]) -> None
     command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", config_file]
     for key, value in settings.items():
         is_plain = isinstance(value, (str, Path))
-        command += [f"--{key}", str(value) if is_plain else json.dumps(value)]
+        command += [f"--{key}", str(value) if is_plain else repr(value)]  # Fire reads Python's spelling
     code = subprocess.run(command, check=False).returncode
     if code:
         raise ValueError(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hidiff_monai.cli import main
+from hidiff_monai.cli import VERBS, main
 from hidiff_monai.data import write_phantoms
 from hidiff_monai.metrics import score_case, write_cases
 
@@ -131,3 +131,14 @@ def test_a_misspelt_option_stops_before_anything_runs(tmp_path: Path, capsys: py
     assert end.value.code == 1
     assert "hidiff demo has no option --outptu; expected one of --output, --data, --seed" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(VERBS, "check", interrupt)
+    with pytest.raises(SystemExit) as end:
+        main(["check"])
+    assert end.value.code == 130
+    assert "interrupted: run the same line again" in capsys.readouterr().err

@@ -14,7 +14,7 @@ BUNDLE = Path(__file__).parents[1] / "bundles" / "drive"
 WIDTHS = "[4,4,4,4,4,4]"
 TINY = ["--pretrain_epochs", "1", "--max_epochs", "1", "--repeats_per_epoch", "1", "--crop_size", "[64,64]"]
 TINY += ["--num_samples", "1", "--num_inference_steps", "1", "--segmentor#channels", WIDTHS]
-TINY += ["--refiner#channels", WIDTHS]
+TINY += ["--refiner#channels", WIDTHS, "--amp", "False"]
 
 
 @pytest.fixture
@@ -57,3 +57,16 @@ def test_what_fails_is_named(folded: Path, tmp_path: Path, capfd: pytest.Capture
             main([*line, *extra])
         assert end.value.code == 1
         assert message in capfd.readouterr().err
+
+
+def test_folds_of_another_datalist_are_not_mixed_in(
+    folded: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    (output / "fold_0").mkdir(parents=True)
+    (output / "fold_0" / "datalist.json").write_text("{}")
+    with pytest.raises(SystemExit):
+        main(["cross-validate", str(BUNDLE), str(folded.parent), str(output), "--datalist_file", str(folded), *TINY])
+    assert "fold_0/datalist.json holds another division of the cases" in capfd.readouterr().err
+    assert (output / "fold_0" / "datalist.json").read_text() == "{}"
+    assert not (output / "fold_0" / "models").exists()

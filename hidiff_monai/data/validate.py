@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from .datalist import FILE_KEYS, absolute_paths, read_datalist, require_folder
 from .labels import check_label, list_values, require_label_rule
 from .leakage import SECTIONS, check_leakage
 from .reading import UNREADABLE, Pixels, read_pixels, read_stack
+from .slices import read_geometry
 
 MAX_LISTED = 20
 
@@ -77,7 +79,8 @@ def check_dataset(
 
 def require_valid(path: str | Path, dataset_dir: str | Path, sections: list[str] | None = None) -> None:
     """Raises one ValueError that lists the problems of a data set (the first 20, then a count); silent if none."""
-    problems = check_dataset(path, dataset_dir, sections, progress=False)
+    is_first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes one shows its progress
+    problems = check_dataset(path, dataset_dir, sections, progress=is_first)
     if problems:
         lines = [f"  {problem}" for problem in problems[:MAX_LISTED]]
         if len(problems) > MAX_LISTED:
@@ -102,8 +105,21 @@ def _check_case(case: dict[str, Any], datalist: dict[str, Any], labelled: bool) 
             continue
         if key == "image":
             image = pixels
+            if "slices" in case:
+                yield from _check_prepared(case, depth=pixels.spatial_shape[0])
         for finding in find_problems(key, pixels, image, datalist):
             yield _problem(case, key, *finding)
+
+
+def _check_prepared(case: dict[str, Any], depth: int) -> Iterator[Problem]:
+    """What loading slices rests on beside the arrays: the file of the geometry, and the datalist's number of slices."""
+    mend = "run `hidiff prepare` again"
+    try:
+        read_geometry(case)
+    except ValueError as error:
+        yield _problem(case, "image", str(error), "the geometry that preparation wrote beside it", mend)
+    if depth != case["slices"]:
+        yield _problem(case, "image", f"{depth} slices", f"the datalist's {case['slices']}", mend)
 
 
 def _problem(case: dict[str, Any], key: str, found: str, expected: str, mend: str) -> Problem:

@@ -16,29 +16,34 @@ from typing import Any
 import yaml
 from monai.bundle import ConfigParser, run
 
+SPELLINGS = {"true": "True", "false": "False", "null": "None"}
+
 
 def guard_command_line(arguments: Sequence[str] | None = None) -> None:
     """Makes mistakes visible in a run of ``python -m monai.bundle``: the first thing a configuration initializes.
 
     An option that is no key of the configuration stops the run, where MONAI would take it up as a new key that nothing
-    reads. From then on an uncaught error ends with the sentence of its cause, below the traceback, and Ctrl-C with one
-    line; torchrun's report has that sentence too.
+    reads; so do ``true``, ``false`` and ``null``, which MONAI takes for text: a false would count as true. From then on
+    an uncaught error ends with the sentence of its cause, below the traceback, and Ctrl-C with one line; torchrun's
+    report has that sentence too.
 
     Args:
         arguments: the command line, ``sys.argv`` by default. Without ``--config_file`` in it, as when a workflow is
             made in Python, nothing is checked.
 
     Raises:
-        ValueError: names the unknown key and the nearest known one.
+        ValueError: names the unknown key and the nearest known one, or how a value is spelt.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not any(argument.split("=")[0].replace("-", "_") == "__config_file" for argument in arguments):
         return
     sys.excepthook = _explain
     content = ConfigParser.load_config_files(_config_files(arguments))
-    for name in _options(arguments):
+    for name, value in _options(arguments):
         if name not in inspect.signature(run).parameters:
             require_known_key(name, content)
+        if value in SPELLINGS:
+            raise ValueError(f"--{name} {value} would be read as text; expected Python's spelling: {SPELLINGS[value]}")
 
 
 def require_known_key(name: str, content: Any) -> None:
@@ -65,8 +70,14 @@ def require_known_key(name: str, content: Any) -> None:
         content = content[part if isinstance(content, dict) else int(part)]
 
 
-def _options(arguments: Sequence[str]) -> list[str]:
-    return [argument[2:].split("=")[0].replace("-", "_") for argument in arguments if argument.startswith("--")]
+def _options(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """Name and value of each; a value that stands by itself follows its name."""
+    options = []
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument.startswith("--"):
+            name, is_joined, value = argument[2:].partition("=")
+            options.append((name.replace("-", "_"), value if is_joined else following))
+    return options
 
 
 def _config_files(arguments: Sequence[str]) -> list[str]:

@@ -47,7 +47,8 @@ def summary_table(rows: Sequence[Row]) -> str:
         members = list(group)
         inside = [row for row in rows if (row["region"], row.get("target", "")) == (region, target)]
         body += "".join(_method_line(members, inside, number) for number in (0, 1))
-        body += _difference_lines(members, "patient" if any("patient" in row for row in inside) else "case")
+        has_patients = any(row.get("patient", row["case"]) != row["case"] for row in inside)
+        body += _difference_lines(members, "patient" if has_patients else "case")
     return f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 

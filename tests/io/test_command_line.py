@@ -76,3 +76,13 @@ def test_torchrun_is_told_the_sentence(config: str, tmp_path: Path, kind: str, d
     told = json.loads(file.read_text())
     assert told["message"] == ("error: gone" if kind == "ValueError" else f"error: {kind}: gone")
     assert start + delay <= told["timestamp"] <= time.time() + delay  # what follows from another failure comes later
+
+
+@pytest.mark.parametrize(("option", "mend"), [("false", "False"), ("true", "True"), ("null", "None")])
+def test_the_spelling_of_json_is_refused(config: str, option: str, mend: str) -> None:
+    """MONAI's command line would hand on the text "false", which is true."""
+    for arguments in (["--refiner#binarized", option], [f"--refiner#binarized={option}"]):
+        message = f"--refiner#binarized {option} would be read as text; expected Python's spelling: {mend}"
+        with pytest.raises(ValueError, match=message):
+            guard_command_line(["run", "--config_file", config, *arguments])
+    guard_command_line(["run", "--config_file", config, "--refiner#binarized", mend])

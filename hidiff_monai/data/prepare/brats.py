@@ -32,7 +32,7 @@ def prepare(source: Path, output: Path) -> Path:
     """Prepares one folder a patient, `BraTS2021_00000/BraTS2021_00000_{t1,t1ce,t2,flair,seg}.nii.gz`.
 
     Args:
-        source: the folder of all patients.
+        source: the folder of all patients, or the one above it.
         output: the folder to write to.
 
     Returns:
@@ -41,7 +41,9 @@ def prepare(source: Path, output: Path) -> Path:
     Raises:
         ValueError: if there is no patient, or any file is broken.
     """
-    patients = sorted(folder for folder in source.glob("BraTS*") if folder.is_dir())
+    patients = _folders(source)
+    if len(patients) == 1 and _folders(patients[0]):  # as unpacked: one folder that holds those of the patients
+        patients = _folders(patients[0])
     if not patients:
         raise ValueError(f"{source}: no folders BraTS*; expected one folder a patient, as downloaded: correct source")
     sections = split_patients([folder.name for folder in patients])
@@ -56,6 +58,10 @@ def prepare(source: Path, output: Path) -> Path:
         for folder in patients
     ]
     return prepare_volumes(BRATS, cases, output)
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(folder for folder in parent.glob("BraTS*") if folder.is_dir())
 
 
 def split_patients(names: list[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from hidiff_monai.io import write_atomically
 from ..datalist import absolute_paths, require_folder
 from ..leakage import SECTIONS
 from ..validate import Problem, check_dataset
-from .problems import require_none
+from .problems import require_none, require_own_folder
 from .similar import find_similar
 from .splits import deal_folds
 
@@ -37,13 +37,15 @@ def write_image_datalist(head: dict[str, Any], sections: dict[str, list[Case]], 
         The datalist.
 
     Raises:
-        ValueError: that lists every problem of every file; an earlier datalist is then left as it was.
+        ValueError: that lists every problem of every file, or if the output holds another data set's datalist; an
+            earlier datalist is then left as it was.
     """
+    path = output / "datalist.json"
+    require_own_folder(path, head["name"])
     root = require_folder(source)
     sections = {name: sorted(sections[name], key=_by_number) for name in SECTIONS}
     units = {case["id"]: case.get("patient") or case["id"] for name in SECTIONS[:2] for case in sections[name]}
     note = " ".join([*filter(None, [head.get("note")]), _describe_look_alikes(sections, root)])
-    path = output / "datalist.json"
     with write_atomically(path) as temporary:
         text = datalist_text({**head, "note": note, **sections, "folds": deal_folds(units)})
         temporary.write_text(text, encoding="utf-8", newline="\n")

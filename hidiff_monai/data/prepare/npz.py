@@ -25,7 +25,7 @@ def find_preprocessed(source: Path, section_of: Callable[[str], str]) -> list[Ra
         ValueError: if there is none, or there are volumes that cannot be read without h5py.
     """
     slices: dict[str, list[Path]] = {}
-    for file in sorted(source.rglob("case????_slice*.npz")):
+    for file in sorted(source.rglob("case????_slice*.npz"), key=lambda file: (file.name[:8], _number(file))):
         slices.setdefault(file.name[4:8], []).append(file)
     volumes = sorted(source.rglob("case????.npy.h5"))
     if not slices and not volumes:
@@ -48,7 +48,7 @@ def read_preprocessed(case: RawCase, volume_set: VolumeSet) -> RawVolume | list[
     for file in case.images:
         try:
             image, label = _read_h5(file) if is_volume else _read_npz(file)
-        except (*UNREADABLE, KeyError, zipfile.BadZipFile) as error:
+        except (*UNREADABLE, KeyError, TypeError, zipfile.BadZipFile) as error:
             problems.append(problem_of(case, "image", file, *describe_unreadable(file, error)))
             continue
         problems += _check(case, file, image, label, volume_set)
@@ -81,13 +81,18 @@ def _read_h5(file: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _find_gaps(case: RawCase) -> list[Problem]:
     """Slices are numbered from 0 on; where the last ones are missing nothing tells."""
-    numbers = [int(re.findall(r"_slice(\d+)", file.name)[0]) for file in case.images]
+    numbers = [_number(file) for file in case.images]
     missing = sorted(set(range(max(numbers) + 1)) - set(numbers))
     if not missing and len(numbers) == len(set(numbers)):
         return []
     found = f"slices {missing} missing" if missing else "the same slice twice"
     mend = "download them again, or remove the copies"
     return [problem_of(case, "image", case.images[0], found, f"each of 0 to {max(numbers)} once", mend)]
+
+
+def _number(file: Path) -> int:
+    """Of a slice, from its name, which may have no leading zeros."""
+    return int(re.findall(r"_slice(\d+)", file.name)[0])
 
 
 def _check(case: RawCase, file: Path, image: np.ndarray, label: np.ndarray, volume_set: VolumeSet) -> list[Problem]:

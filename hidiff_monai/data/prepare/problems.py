@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,3 +14,15 @@ def require_none(problems: Sequence[Problem], output: Path) -> None:
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise ValueError(f"{output}: {len(problems)} problem(s), no datalist written; expected none:\n{lines}")
+
+
+def require_own_folder(datalist: Path, name: str) -> None:
+    """Raises a ValueError where the datalist to be written is there already, and is that of another data set."""
+    if not datalist.is_file():
+        return
+    try:
+        found = json.loads(datalist.read_text(encoding="utf-8"))["name"]
+    except (ValueError, KeyError, TypeError):
+        found = "something else"
+    if found != name:
+        raise ValueError(f"{datalist} is of {found}; expected {name} or no datalist: name another output")

@@ -15,7 +15,7 @@ from hidiff_monai.io import require_writable, write_atomically
 from ..leakage import SECTIONS
 from ..validate import Problem
 from .cases import RawCase, Reader, VolumeSet, current_geometry, problem_of, read_nifti, write_case
-from .problems import require_none
+from .problems import require_none, require_own_folder
 from .splits import deal_folds
 
 
@@ -44,7 +44,7 @@ def prepare_volumes(
         ValueError: that lists every problem of every file; the datalist is then left as it was.
     """
     datalist = output / "datalist.json"
-    _require_own_folder(datalist, volume_set)
+    require_own_folder(datalist, volume_set.name)
     folder = require_writable(output / "cases")
     all_problems = [*problems, *_find_shared(cases)]
     geometries: dict[str, dict[str, Any]] = {}
@@ -95,17 +95,6 @@ def _describe(case: RawCase, geometry: dict[str, Any]) -> dict[str, Any]:
         "slices": geometry["slices"][1] - geometry["slices"][0],
         "spacing": geometry["spacing"],
     }
-
-
-def _require_own_folder(datalist: Path, volume_set: VolumeSet) -> None:
-    if not datalist.is_file():
-        return
-    try:
-        name = json.loads(datalist.read_text(encoding="utf-8"))["name"]
-    except (ValueError, KeyError, TypeError):
-        name = "something else"
-    if name != volume_set.name:
-        raise ValueError(f"{datalist} is of {name}; expected {volume_set.name} or no datalist: name another output")
 
 
 def _find_shared(cases: list[RawCase]) -> list[Problem]:

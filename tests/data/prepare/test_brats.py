@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hidiff_monai.data import load_slices, load_volumes, read_geometry
-from hidiff_monai.data.prepare import prepare_dataset
+from hidiff_monai.data.prepare import brats, prepare_dataset
 from hidiff_monai.data.prepare.brats import SEQUENCES, split_patients
 from hidiff_monai.data.slices import LoadSliced, LoadVolumed
 from hidiff_monai.io import restore_to_source
@@ -88,3 +88,14 @@ def test_all_patients_split_as_published_and_recorded():
     assert sections == split_patients(names[::-1])
     tested = [name for name in names if sections[name] == "test"]
     assert tested[:2] == ["BraTS2021_00006", "BraTS2021_00023"]  # by `sha256sum` of 2021:BraTS2021_00000 and so on
+
+
+def test_the_folder_above_the_patients_is_found(tmp_path, monkeypatch):
+    names = ["BraTS2021_00000", "BraTS2021_00002"]
+    for name in names:
+        (tmp_path / "BraTS2021_Training_Data" / name).mkdir(parents=True)
+    found = []
+    monkeypatch.setattr(brats, "prepare_volumes", lambda volume_set, cases, output: found.append(cases))
+    for source in (tmp_path, tmp_path / "BraTS2021_Training_Data"):
+        brats.prepare(source, tmp_path / "out")
+    assert [[case.id for case in cases] for cases in found] == [names, names]

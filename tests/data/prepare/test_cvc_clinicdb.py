@@ -80,7 +80,7 @@ def test_the_png_archive_gives_the_committed_split(made_up, tmp_path, dataset, c
 
 def test_real_look_alikes_are_in_the_notes(data_root, tmp_path):
     for dataset, committed in (("cvc_clinicdb", RANDOM), ("cvc_clinicdb_sequences", BY_SEQUENCE)):
-        path = DATASETS[dataset](data_root / "cvc_clinicdb", tmp_path)
+        path = DATASETS[dataset](data_root / "cvc_clinicdb", tmp_path / dataset)
         assert path.read_text(encoding="utf-8") == committed.read_text(encoding="utf-8")
     assert "in two sections, 1 pair: 198 = 199." in _read(RANDOM)["note"]
 

@@ -46,3 +46,13 @@ def test_of_many_pairs_five_are_named(write):
         "Images that show the same sight are in two sections, 7 pairs: "
         "0 = b0, 1 = b1, 2 = b2, 3 = b3, 4 = b4 and so on."
     )
+
+
+def test_the_datalist_of_another_data_set_is_not_overwritten(write, tmp_path):
+    write(0)
+    before = (tmp_path / "datalist.json").read_bytes()
+    with pytest.raises(
+        ValueError, match="datalist.json is of pictures; expected drawings or no datalist: name another"
+    ):
+        write(0, name="drawings")
+    assert (tmp_path / "datalist.json").read_bytes() == before

@@ -199,3 +199,26 @@ def test_numbering_from_another_script_is_suspected(preprocessed, tmp_path, capl
     _, label, raw = preprocessed  # every class is as frequent as the next: no gallbladder
     prepare_dataset("synapse", raw, tmp_path / "out")
     assert "seem to number the organs otherwise" in caplog.text
+
+
+def test_slices_without_leading_zeros_are_stacked_by_number(preprocessed, tmp_path):
+    units, label, raw = preprocessed
+    for file in (raw / "train_npz").iterdir():
+        file.unlink()
+    numbers = [*range(units.shape[2])] * 2  # twelve slices: 10 and 11 come before 2 by name
+    for k, number in enumerate(numbers):
+        image = ((units[..., number] + 125) / 400 * (1 - k / 100)).astype(np.float32)
+        np.savez(raw / f"train_npz/case0005_slice{k}.npz", image=image, label=label[..., number])
+    dataset_dir, datalist = prepare_dataset("synapse", raw, tmp_path / "out")
+    (case,) = load_volumes(datalist, dataset_dir, "training")
+    found = LoadVolumed()(case)["image"][0].numpy()
+    expected = np.stack([(units[..., number] + 125) * (1 - k / 100) - 125 for k, number in enumerate(numbers)], axis=2)
+    np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+def test_an_array_named_npz_is_named(preprocessed, tmp_path):
+    file = preprocessed[2] / "train_npz/case0005_slice003.npz"
+    with open(file, "wb") as stream:
+        np.save(stream, np.zeros((12, 10)))
+    with pytest.raises(ValueError, match="case0005_slice003.npz: not readable"):
+        prepare_dataset("synapse", preprocessed[2], tmp_path / "out")

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from hidiff_monai.data import check_dataset
 from hidiff_monai.data.prepare import cases, prepare_dataset
 from hidiff_monai.data.prepare.splits import draw_order
 
@@ -173,3 +174,15 @@ def test_drawn_order_is_fixed_and_survives_a_missing_name():
     assert sorted(order) == names
     assert draw_order(reversed(names[1:]), seed=0) == [name for name in order if name != "a"]
     assert draw_order(names, seed=1) != order
+
+
+def test_check_compares_prepared_volumes_with_their_datalist(raw, tmp_path):
+    dataset_dir, datalist = prepare_dataset("synapse", raw, tmp_path / "out")
+    assert check_dataset(datalist, dataset_dir, progress=False) == []
+    content = json.loads(datalist.read_text())
+    content["training"][0]["slices"] += 1
+    datalist.write_text(json.dumps(content))
+    (dataset_dir / content["test"][0]["image"]).with_name("0001.json").unlink()
+    depth, geometry = check_dataset(datalist, dataset_dir, progress=False)
+    assert (depth.case_id, depth.found, depth.expected) == ("0005", "6 slices", "the datalist's 7")
+    assert geometry.case_id == "0001" and "0001.json: not readable" in geometry.found
