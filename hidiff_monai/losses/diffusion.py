@@ -59,17 +59,24 @@ class BernoulliDiffusionLoss(nn.Module):
         gamma: its exponent.
         lambda_dice: weight of a soft Dice loss on y0_hat. 0 is the paper; above 0 the refiner is trained on what
             segmentations are judged by, which the pixelwise terms are not.
+        dice_per_image: takes the Dice of each image by itself, as where it is reported as a mean over images; otherwise
+            that of the mini-batch as a whole, in which large structures count most.
     """
 
     def __init__(
-        self, scheduler: BernoulliScheduler, lambda_focal: float = 1.0, gamma: float = 2.0, lambda_dice: float = 0.0
+        self,
+        scheduler: BernoulliScheduler,
+        lambda_focal: float = 1.0,
+        gamma: float = 2.0,
+        lambda_dice: float = 0.0,
+        dice_per_image: bool = False,
     ) -> None:
         super().__init__()
         self.scheduler = scheduler
         self.lambda_focal = lambda_focal
         self.gamma = gamma
         self.lambda_dice = lambda_dice
-        self.dice = DiceLoss(batch=True)
+        self.dice = DiceLoss(batch=not dice_per_image)
 
     def forward(
         self,

@@ -175,3 +175,20 @@ def test_dice_term_scores_the_predicted_mask(batch):
     assert dice(-30.0) == pytest.approx(1, abs=0.1)  # every pixel wrong
     assert 0.05 < dice(0.5) < 0.95
     assert dice(0.5, weight=3.0) == pytest.approx(3 * dice(0.5))
+
+
+def test_dice_of_each_image_counts_a_small_structure_as_much_as_a_large_one():
+    """A large structure that is found beside a small one that is missed: half of the images are wrong."""
+    y_0 = torch.zeros(2, 1, 16, 16, dtype=torch.float64)
+    y_0[0, :, 2:14, 2:14] = 1  # 144 pixels
+    y_0[1, :, 5:7, 5:7] = 1  # 4 pixels
+    estimate = y_0.clone()
+    estimate[1] = 0
+    y_t, f, t = torch.zeros_like(y_0), torch.full_like(y_0, 0.5), torch.tensor([9, 9])
+    arguments = (100 * (2 * estimate - 1), y_t, y_0, f, t)  # y_t = 0: the noise is the estimate
+
+    def dice(**settings):
+        return (make_loss(lambda_dice=1.0, **settings)(*arguments) - make_loss(lambda_dice=0.0)(*arguments)).item()
+
+    assert dice(dice_per_image=True) == pytest.approx(0.5, abs=1e-3)
+    assert dice(dice_per_image=False) == pytest.approx(1 - 2 * 144 / (144 + 148), abs=1e-3)
