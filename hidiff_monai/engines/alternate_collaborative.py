@@ -63,6 +63,9 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
             gather at large t, where y_t tells little and the prior's errors must be corrected.
         hard_start_share: share of the draws at t = T - 1 whose y_t is the hard decision 1[f > 1/2], from which the
             ``"hard"`` sampler starts, instead of a draw from B(f). 0 is the paper.
+        prior_network: the network whose segmentor gives g its prior and features in training: the running average, for
+            that is what g corrects once it is saved, and it errs less and otherwise than f in the middle of its steps.
+            None, the paper: ``network`` itself.
         max_grad_norm: clips the gradient's norm, for each network; None leaves it.
         kwargs: further arguments of MONAI's ``SupervisedTrainer``, among them ``amp`` and ``accumulation_steps``.
             While gradients accumulate, f learns through g as it was before the step that ends the window.
@@ -82,6 +85,7 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         diffusion_loss: BernoulliDiffusionLoss,
         timestep_power: float = 0.0,
         hard_start_share: float = 0.0,
+        prior_network: HiDiff | None = None,
         max_grad_norm: float | None = None,
         **kwargs: Any,
     ) -> None:
@@ -102,6 +106,7 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         if not 0 <= hard_start_share <= 1:
             raise ValueError(f"hard_start_share is {hard_start_share}; expected a share from 0 (the paper) to 1")
         self.hard_start_share = hard_start_share
+        self.prior_network = network if prior_network is None else prior_network
         num_timesteps = network.scheduler.num_train_timesteps
         self.timestep_weights = torch.linspace(1 / num_timesteps, 1, num_timesteps) ** timestep_power
         self.plan = UpdatePlan()
@@ -130,9 +135,9 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
     def _update_refiner(self, images: torch.Tensor, labels: torch.Tensor, output: dict[str, Any]) -> _NoisyMasks:
         network = self.network
         network.refiner.train()
-        with frozen(network.segmentor), self._autocast():
+        with frozen(self.prior_network.segmentor), self._autocast():
             with torch.no_grad():
-                _, prior, features = network.predict_prior(images)
+                _, prior, features = self.prior_network.predict_prior(images)
             prior = prior.float()
             noisy = self._draw(labels, prior)
             noise_logits = network.refiner(images, noisy.sample, prior, features, noisy.timesteps)

@@ -141,6 +141,23 @@ def test_timesteps_follow_the_power(
     assert ((frequencies - expected).abs() <= 4 * standard_errors + 1e-9).all()
 
 
+def test_the_refiner_learns_from_the_prior_of_the_network_it_is_given(
+    make_network: Callable, make_trainer: Callable, make_batches: Callable
+) -> None:
+    network, average = make_network(), make_network(seed=3)
+    average.eval()
+    (batch,) = make_batches(1)
+    before = contents(average)
+    trainer = make_trainer(network, [batch], prior_network=average)
+    trainer.plan = UpdatePlan(updates_segmentor=False)
+    trainer.run()
+    with torch.no_grad():
+        expected, other = (each.eval().predict_prior(batch["image"])[1] for each in (average, network))
+    torch.testing.assert_close(trainer.state.output["prior"], expected)
+    assert (expected - other).abs().max() > 0.01
+    assert changed(before, contents(average)) == set()
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_a_share_of_the_starts_are_hard_decisions(
     share: float, make_network: Callable, make_trainer: Callable, make_batches: Callable
