@@ -175,11 +175,12 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
                 f"the segmentor's mask is NaN in epoch {self.state.epoch}, iteration {self.state.iteration}: check the "
                 "images for NaN (hidiff check), lower the learning rate, set max_grad_norm, or turn amp off"
             )
-        timesteps = torch.multinomial(self.timestep_weights, len(labels), replacement=True)
-        is_hard = (timesteps + 1 == len(self.timestep_weights)) & (torch.rand(len(labels)) < self.hard_start_share)
-        timesteps, is_hard = timesteps.to(labels.device), is_hard.to(labels.device)
+        timesteps = torch.multinomial(self.timestep_weights, len(labels), replacement=True).to(labels.device)
         sample = self.network.scheduler.add_noise(labels, prior, timesteps)
-        sample[is_hard] = self.network.start(prior[is_hard], "hard")
+        if self.hard_start_share > 0:
+            is_start = timesteps + 1 == len(self.timestep_weights)
+            is_hard = is_start & (torch.rand(len(labels)) < self.hard_start_share).to(labels.device)
+            sample[is_hard] = self.network.start(prior[is_hard], "hard")
         return _NoisyMasks(timesteps, sample)
 
     def _descend(self, name: str, loss: torch.Tensor, optimizer: Optimizer, network: nn.Module) -> None:
