@@ -78,7 +78,12 @@ def attach_handlers(
     alternation.attach(trainer)
     for schedule in schedules.values():
         LrScheduleHandler(schedule, print_lr=False).attach(trainer)  # type: ignore[arg-type]
-    ema.attach(trainer, name="ema_momentum", event=Events.ITERATION_COMPLETED)
+    ema.attach(
+        trainer,
+        name="ema_momentum",
+        event=Events.ITERATION_COMPLETED,
+        pretrain_epochs=alternation.pretrain_epochs,
+    )
     health.attach(trainer)
     best_model.attach(evaluator)
     # the refiner of a pre-training epoch is untrained, however good its prior: any alternating epoch is preferred
