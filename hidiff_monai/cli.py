@@ -117,7 +117,7 @@ def prepare(dataset: str, source: str, output: str) -> None:
     """Turns a raw download into a datalist (and volumes into slices); run it again to go on where it was stopped.
 
     Args:
-        dataset: one of hidiff_monai.data.prepare.DATASETS, for example synapse.
+        dataset: acdc, brats, chase_db1, cvc_clinicdb, cvc_clinicdb_sequences, drive, kvasir_seg, msd or synapse.
         source: the folder as it was downloaded and unpacked; nothing is written there.
         output: the folder for what is written.
     """
@@ -127,6 +127,8 @@ def prepare(dataset: str, source: str, output: str) -> None:
     dataset_dir, file = prepare_dataset(dataset, source, output)
     datalist = read_datalist(file)
     print(", ".join(f"{name}: {len(datalist.get(name, []))} cases" for name in SECTIONS))
+    if "note" in datalist:
+        print(datalist["note"])
     print(f"--dataset_dir {dataset_dir} --datalist_file {file}")
 
 

@@ -49,6 +49,8 @@ def guard_command_line(arguments: Sequence[str] | None = None) -> None:
 def require_known_key(name: str, content: Any) -> None:
     """Every part of ``train#trainer#amp`` is there, but the last of several: that may be a new argument.
 
+    It may not be all but equal to a key that is there, like ``chanels``.
+
     Args:
         name: the option, without its dashes.
         content: the configuration.
@@ -57,17 +59,25 @@ def require_known_key(name: str, content: Any) -> None:
         ValueError: names the unknown part and the nearest known one.
     """
     parts = name.replace("::", "#").split("#")
-    for number, part in enumerate(parts[: max(len(parts) - 1, 1)]):
-        known = [str(key) for key in (content if isinstance(content, dict) else range(len(content)))]
-        if part not in known:
-            near = difflib.get_close_matches(part, known, n=1)
+    for number, part in enumerate(parts):
+        known = _keys_of(content)
+        is_new = 0 < number == len(parts) - 1
+        near = difflib.get_close_matches(part, known, n=1, cutoff=0.9 if is_new else 0.6)
+        if part not in known and (near or not is_new):
             mend = f"did you mean --{'#'.join([*parts[:number], near[0], *parts[number + 1 :]])}?" if near else ""
             where = f"'{'#'.join(parts[:number])}'" if number else "the configuration"
             raise ValueError(
                 f"--{name}: no key '{part}' in {where}; expected one of its keys: "
                 f"{mend or 'docs/configuration.md lists them'}"
             )
-        content = content[part if isinstance(content, dict) else int(part)]
+        if number < len(parts) - 1:
+            content = content[part if isinstance(content, dict) else int(part)]
+
+
+def _keys_of(content: Any) -> list[str]:
+    if isinstance(content, dict):
+        return list(content)
+    return [str(number) for number in range(len(content))] if isinstance(content, list) else []
 
 
 def _options(arguments: Sequence[str]) -> list[tuple[str, str]]:

@@ -14,8 +14,9 @@ import numpy as np
 
 from hidiff_monai.metrics import paired_bootstrap, read_cases
 
-EVALUATE_COMMAND = "python -m monai.bundle run --config_file \"['configs/train.json','configs/evaluate.json']\""
-TRAIN_COMMAND = "python -m monai.bundle run --config_file configs/train.json"
+CONFIGS = "bundles/<bundle>/configs"
+EVALUATE_COMMAND = f"python -m monai.bundle run --config_file \"['{CONFIGS}/train.json','{CONFIGS}/evaluate.json']\""
+TRAIN_COMMAND = f"python -m monai.bundle run training --config_file {CONFIGS}/train.json"
 
 PHOTOGRAPH_KEYS = ("image", "prior", "refined", "entropy", "threshold")
 CASE_KEYS = (*PHOTOGRAPH_KEYS, "label", "region")

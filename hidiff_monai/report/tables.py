@@ -106,7 +106,7 @@ def case_table(
         uncertainty: mean entropy in nats, one a case.
         thumbnails: error maps as PNG, one a case.
     """
-    heads = ["Case", "Dice prior %", "Dice refined %", "Gain", "Recall %", "HD95", "Uncertainty"]
+    heads = ["Case", "Dice prior %", "Dice refined %", "Gain", "Recall %", "HD95", "Entropy a mask pixel"]
     head = "<th scope='col'><span class='spread'>Errors</span></th>" + "".join(_sort_head(name) for name in heads)
     of_case: dict[str, list[Row]] = {}
     for row in rows:

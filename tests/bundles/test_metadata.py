@@ -85,3 +85,10 @@ def test_network_takes_and_gives_what_the_metadata_says(bundle: Path, n: int) ->
     configs = bundle / "configs"
     files = {"meta_file": str(configs / "metadata.json"), "config_file": str(configs / "inference.json")}
     verify_net_in_out("network_def", **files, device="cpu", n=n)
+
+
+def test_what_is_exported_and_inferred_takes_the_steps_that_are_evaluated(bundle: Path) -> None:
+    inference, steps = read(bundle, "inference"), read(bundle, "evaluate")["num_inference_steps"]
+    assert inference["num_inference_steps"] == steps
+    inferer = inference["inferer"].get("inferer", inference["inferer"])
+    assert inferer["num_inference_steps"] == inference["network_def"]["num_inference_steps"] == "@num_inference_steps"

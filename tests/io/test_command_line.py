@@ -16,7 +16,7 @@ from hidiff_monai.io import guard_command_line
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # put back afterwards
     files = {
-        "train": {"crop_size": [4, 4], "refiner": {}, "validate": {}, "handlers": [{"x": 1}]},
+        "train": {"crop_size": [4, 4], "refiner": {"channels": [8]}, "validate": {}, "handlers": [{"x": 1}]},
         "evaluate": {"validate#inferer": {"x": 1}, "section": "test"},
     }
     for name, content in files.items():
@@ -29,13 +29,25 @@ def test_a_misspelt_key_is_named_with_its_neighbour(config: str) -> None:
         guard_command_line(["run", "training", "--config_file", config, "--crop_sze", "[2,2]"])
     with pytest.raises(ValueError, match="no key 'infrer' in 'validate'; .* did you mean --validate#inferer#steps?"):
         guard_command_line(["run", "--config_file", config, "--validate#infrer#steps", "2"])
+    with pytest.raises(ValueError, match="no key 'chanels' in 'refiner'; .* did you mean --refiner#channels?"):
+        guard_command_line(["run", "--config_file", config, "--refiner#chanels", "[4]"])
     with pytest.raises(ValueError, match="--qqq#x: no key 'qqq' .*configuration.md"):
         guard_command_line(["run", f"--config_file={config}", "--qqq#x=1"])
 
 
 def test_keys_of_every_file_and_monai_s_own_pass(config: str) -> None:
     options = ["--crop_size", "[2,2]", "--handlers#0#x", "2", "--validate#inferer#steps", "2"]
-    options += ["--refiner#channels", "[4]", "--validate#inferer", "1", "--section=test"]
+    options += [
+        "--refiner#channels",
+        "[4]",
+        "--refiner#embedding_dim",
+        "8",
+        "--section#x",
+        "1",
+        "--validate#inferer",
+        "1",
+        "--section=test",
+    ]
     guard_command_line(["run", "--config_file", config, "--meta_file", "m.json", "--logging_file=l.conf", *options])
     guard_command_line(["--anything", "goes without a configuration"])
 
