@@ -12,6 +12,8 @@ from typing import Any
 
 import fire
 
+from hidiff_monai.io.errors import find_value_error
+
 
 def benchmark(config: str, steps: int = 8, **overrides: Any) -> None:
     """Says whether the loader keeps up with the training step: loads an epoch, then trains a few mini-batches.
@@ -113,6 +115,52 @@ def cross_validate(
         print("report:", report)
 
 
+def predict(
+    bundle: str,
+    input: str,
+    output: str,
+    checkpoint: str | None = None,
+    steps: int | None = None,
+    samples: int | None = None,
+    device: str | None = None,
+    labels: str | None = None,
+    rtstruct: bool = False,
+    report: bool = True,
+    json: bool = False,
+    **overrides: Any,
+) -> None:
+    """Predicts scans or photographs: masks and uncertainty on their own grid, volumes, a verdict, a report.
+
+    Run again, it goes on where it was stopped; exits with 1 where a case failed.
+
+    Args:
+        bundle: the bundle's folder, for example bundles/acdc.
+        input: a DICOM file, a folder tree with series, a NIfTI file, a picture, or a folder of these.
+        output: the folder for everything that is written, outside the input.
+        checkpoint: the weights; the bundle's models/model.pt, or what its training wrote, where it is left out.
+        steps: steps of the refiner; the bundle's where it is left out.
+        samples: chains behind the uncertainty; the bundle's where it is left out.
+        device: cuda, mps or cpu; the best there is where it is left out.
+        labels: a folder with a label for each case's name, for Dice and error maps.
+        rtstruct: writes an RTSTRUCT beside each DICOM-SEG.
+        report: makes index.html; --noreport leaves it out.
+        json: prints the manifest instead of a summary.
+        overrides: any other key of the bundle's inference configuration, for example --image_size [128,128].
+    """
+    from hidiff_monai.prediction import format_summary, run_prediction
+
+    manifest = run_prediction(
+        bundle, input, output, checkpoint, device, steps, samples, labels, rtstruct, report, overrides
+    )
+    print(_as_json(manifest) if json else format_summary(manifest, Path(str(output))))
+    if any(case["status"] == "failed" for case in manifest["cases"]):
+        sys.exit(1)
+
+
+def _as_json(content: Any) -> str:
+    return json.dumps(content, indent=2, default=str)
+
+
 def prepare(dataset: str, source: str, output: str) -> None:
     """Turns a raw download into a datalist (and volumes into slices); run it again to go on where it was stopped.
 
@@ -121,15 +169,88 @@ def prepare(dataset: str, source: str, output: str) -> None:
         source: the folder as it was downloaded and unpacked; nothing is written there.
         output: the folder for what is written.
     """
-    from hidiff_monai.data import SECTIONS, read_datalist
     from hidiff_monai.data.prepare import prepare_dataset
 
-    dataset_dir, file = prepare_dataset(dataset, source, output)
+    _show_datalist(*prepare_dataset(dataset, source, output))
+
+
+def datalist(
+    source: str,
+    images: str,
+    labels: str,
+    output: str,
+    name: str | None = None,
+    names: str | None = None,
+    label_values: dict[int, int] | None = None,
+    label_threshold: int | None = None,
+    patient: str | None = None,
+    validation: float = 0.15,
+    test: float = 0.2,
+    seed: int = 0,
+) -> None:
+    """Turns a folder of your own into a datalist (and volumes into slices); run it again to go on where it was stopped.
+
+    Args:
+        source: the folder with images and labels; nothing is written there.
+        images: their paths below it, for example "imagesTr/{id}.nii.gz" or "{patient}/{id}.png"; * is anything;
+            volumes of several channels: a pattern each, with commas between them.
+        labels: as the images, for example "labelsTr/{id}.nii.gz".
+        output: the folder for what is written.
+        name: of the data set; the folder's where it is left out.
+        names: of the classes, with commas between them, without the background.
+        label_values: value in the labels to class, for example "{0:0,255:1}"; found where it is left out.
+        label_threshold: for pictures whose masks JPEG has blurred: values above it are foreground, for example 127.
+        patient: a regular expression whose one group is the patient in an id; each id is one where it is left out.
+        validation: share of the patients that validate.
+        test: share of the patients that test.
+        seed: of the order in which patients are dealt.
+    """
+    from hidiff_monai.data.prepare.folder import Classes, Layout, Split, prepare_folder
+
+    if label_values is not None and not isinstance(label_values, dict):
+        raise ValueError(
+            f"label_values {label_values!r}; expected value to class: write --label_values '{{0:0,255:1}}'"
+        )
+    values = None if label_values is None else {int(value): int(number) for value, number in label_values.items()}
+    layout = Layout(_split(images), str(labels), patient)
+    classes = Classes(None if names is None else _split(names), values, label_threshold)
+    split = Split(validation, test, seed)
+    _show_datalist(*prepare_folder(source, output, layout, classes, split, None if name is None else str(name)))
+
+
+def _split(text: Any) -> tuple[str, ...]:
+    """What stands between commas; fire may have split it already."""
+    parts = text if isinstance(text, (list, tuple)) else str(text).split(",")
+    return tuple(str(part).strip() for part in parts)
+
+
+def _show_datalist(dataset_dir: Path, file: Path) -> None:
+    from hidiff_monai.data import SECTIONS, read_datalist
+
     datalist = read_datalist(file)
     print(", ".join(f"{name}: {len(datalist.get(name, []))} cases" for name in SECTIONS))
     if "note" in datalist:
         print(datalist["note"])
     print(f"--dataset_dir {dataset_dir} --datalist_file {file}")
+
+
+def new_bundle(
+    name: str, datalist: str, dataset_dir: str | None = None, output: str = "bundles", template: str | None = None
+) -> None:
+    """Looks at a data set of your own and writes a bundle that trains on it; says what was chosen, and why.
+
+    Args:
+        name: of the bundle, and of its folder.
+        datalist: the file that `hidiff datalist` wrote.
+        dataset_dir: the folder its paths are relative to; the datalist's own where it is left out.
+        output: the folder in which the bundle's is made.
+        template: the bundle to start from; the one whose data are most alike where it is left out.
+    """
+    from hidiff_monai.new_bundle import write_new_bundle
+
+    folder, text = write_new_bundle(str(name), datalist, dataset_dir, output, template)
+    print(text)
+    print("bundle:", folder)
 
 
 def demo(output: str = "demo_report", data: str | None = None, seed: int = 0) -> None:
@@ -174,7 +295,10 @@ VERBS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "complexity": complexity,
     "cross-validate": cross_validate,
+    "datalist": datalist,
     "demo": demo,
+    "predict": predict,
+    "new-bundle": new_bundle,
     "prepare": prepare,
 }
 
@@ -188,7 +312,7 @@ def main(arguments: list[str] | None = None) -> Any:
         print("\ninterrupted: run the same line again, what is complete is kept", file=sys.stderr)
         sys.exit(130)
     except (ValueError, RuntimeError) as error:
-        message = _find_message(error)
+        message = find_value_error(error)
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
@@ -208,10 +332,3 @@ def _refuse_unknown_options(arguments: list[str]) -> None:
         if argument.startswith("--") and name and name not in known and name.removeprefix("no") not in known:
             options = ", ".join(f"--{option}" for option in known)
             raise ValueError(f"hidiff {arguments[0]} has no option --{name}; expected one of {options}")
-
-
-def _find_message(error: BaseException | None) -> BaseException | None:
-    """The first ValueError in a chain of causes: MONAI wraps what a configuration raises."""
-    while error is not None and not isinstance(error, ValueError):
-        error = error.__cause__
-    return error

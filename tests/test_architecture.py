@@ -15,9 +15,15 @@ SOURCES = sorted((ROOT / PACKAGE).rglob("*.py"))
 ALL_CODE = SOURCES + sorted((ROOT / "tests").rglob("*.py")) + sorted((ROOT / "bundles").rglob("*.py"))
 
 # A ranked room imports from its own rank, lower ranks and leaves; a leaf only from leaves; the top from anywhere.
-RANKS = [{"schedulers", "networks", "segmentors", "losses"}, {"inferers"}, {"engines", "handlers"}, {"recipes"}]
+RANKS = [
+    {"schedulers", "networks", "segmentors", "losses"},
+    {"inferers"},
+    {"engines", "handlers"},
+    {"recipes"},
+    {"prediction"},
+]
 LEAVES = {"data", "metrics", "io", "report", "ops"}
-TOP = {"cli", "cross_validation", "demo", "__main__"}
+TOP = {"cli", "cross_validation", "demo", "new_bundle", "__main__"}
 ROOMS = LEAVES | TOP | set.union(*RANKS)
 MAX_LINES = 400
 

@@ -3,9 +3,10 @@
 from .datalist import count_cases, labelled_names, load_datalist, read_datalist, use_fold
 from .labels import grey_levels, label_transform
 from .leakage import SECTIONS, check_leakage
-from .nifti import LoadNiftid, list_volumes
 from .phantoms import write_phantoms
+from .photographs import LoadPhotographd, list_photographs
 from .reading import Pixels, read_pixels
+from .scans import LoadScand, list_volumes
 from .slices import (
     ClassesToChannelsd,
     LoadSliced,
@@ -20,7 +21,8 @@ from .validate import Problem, check_dataset, require_valid
 __all__ = [
     "SECTIONS",
     "ClassesToChannelsd",
-    "LoadNiftid",
+    "LoadPhotographd",
+    "LoadScand",
     "LoadSliced",
     "LoadVolumed",
     "NormalizeByVolumed",
@@ -31,6 +33,7 @@ __all__ = [
     "count_cases",
     "grey_levels",
     "label_transform",
+    "list_photographs",
     "list_volumes",
     "labelled_names",
     "load_datalist",

@@ -130,7 +130,7 @@ def absolute_paths(case: dict[str, Any], root: Path) -> dict[str, Any]:
 
 def _require_cases(path: str | Path, section: str, cases: Any) -> None:
     if not isinstance(cases, list) or not all(isinstance(case, dict) for case in cases):
-        raise ValueError(f"{path}: section '{section}' is not a list of cases: see data_lists/drive.json")
+        raise ValueError(f"{path}: section '{section}' is no list; expected one of cases: see data_lists/drive.json")
     ids = set()
     for position, case in enumerate(cases):
         absent = [key for key in ("id", "image") if key not in case]

@@ -67,7 +67,7 @@ class BernoulliDiffusionInferer(DiffusionInferer):
             generator.
 
     Raises:
-        ValueError: when an output or the sampler is unknown.
+        ValueError: when an output or the sampler is unknown, or the seed is no whole number from 0.
     """
 
     def __init__(
@@ -86,6 +86,8 @@ class BernoulliDiffusionInferer(DiffusionInferer):
             raise ValueError(f"outputs holds {unknown or 'nothing'}; expected some of {list(OUTPUTS)}")
         if sampler is not None and sampler not in SAMPLERS:
             raise ValueError(f"sampler is '{sampler}'; expected one of {list(SAMPLERS)}")
+        if seed is not None and (not isinstance(seed, int) or seed < 0):
+            raise ValueError(f"seed is {seed!r}; expected a whole number from 0, or None")
         self.num_inference_steps = num_inference_steps
         self.sampler = sampler
         self.num_samples = num_samples

@@ -2,21 +2,46 @@
 
 from hidiff_monai.io.checkpoint import check_architecture, load_weights, read_checkpoint, save_checkpoint
 from hidiff_monai.io.command_line import guard_command_line, require_known_key
+from hidiff_monai.io.dicom import DicomSeries, find_series
+from hidiff_monai.io.dicom_seg import read_segmentation, read_segments, write_segmentation, write_uncertainty
+from hidiff_monai.io.dicom_volume import DicomVolume, read_series
 from hidiff_monai.io.files import list_images, require_writable, write_atomically
 from hidiff_monai.io.geometry import restore_to_source
-from hidiff_monai.io.predictions import SavePrediction, SaveVolumePrediction
+from hidiff_monai.io.images import read_photograph, write_mask
+from hidiff_monai.io.predictions import (
+    SavePrediction,
+    SaveVolumePrediction,
+    on_source_grid,
+    write_photograph_maps,
+    write_volume_maps,
+)
+from hidiff_monai.io.rtstruct import write_rtstruct
 
 __all__ = [
+    "DicomSeries",
+    "DicomVolume",
     "SavePrediction",
     "SaveVolumePrediction",
     "check_architecture",
+    "find_series",
     "guard_command_line",
     "list_images",
     "load_weights",
+    "on_source_grid",
     "read_checkpoint",
+    "read_photograph",
+    "read_segmentation",
+    "read_segments",
+    "read_series",
     "require_known_key",
     "require_writable",
     "restore_to_source",
     "save_checkpoint",
     "write_atomically",
+    "write_mask",
+    "write_photograph_maps",
+    "write_rtstruct",
+    "write_segmentation",
+    "write_uncertainty",
+    "write_volume_maps",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,23 @@ import nibabel
 import numpy as np
 import torch
 from monai.transforms import Transform
-from PIL import Image
 
 from hidiff_monai.io.files import require_writable, write_atomically
 from hidiff_monai.io.geometry import restore_to_source
+from hidiff_monai.io.images import write_mask
+
+MAX_ENTROPY_NATS = math.log(2)
 
 
 class SavePrediction(Transform):
-    """Writes ``<name>_mask.png`` (0 background, 255 foreground) and ``<name>_entropy.png`` (0 to log 2 as 0 to 255).
+    """Writes ``<name>_mask.png`` and ``<name>_entropy.png`` on the grid of the photograph, see `write_photograph_maps`.
 
     Takes items with *image*, a MetaTensor that knows its file, and *pred*, a dictionary with *refined* and *entropy*,
-    (1, H, W) each; returns them unchanged.
+    (K, H, W) each; returns them unchanged.
 
     Args:
         output_dir: the folder to write to.
-        threshold: probability above which a pixel is foreground.
+        threshold: probability above which a pixel is foreground, where K = 1.
     """
 
     def __init__(self, output_dir: str | Path, threshold: float = 0.5) -> None:
@@ -36,28 +39,25 @@ class SavePrediction(Transform):
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         """Writes the two files of one case."""
-        name = Path(item["image"].meta["filename_or_obj"]).stem
+        meta = item["image"].meta
+        name = Path(meta["filename_or_obj"]).stem
         require_writable(self.output_dir)
-        mask = item["pred"]["refined"][0] > self.threshold
+        probability = torch.as_tensor(item["pred"]["refined"])
+        mask = to_classes(probability, self.threshold)
         if not mask.any():
             self.logger.warning(f"{name}: the mask is empty, no pixel is above the threshold of {self.threshold}")
-        self._write(f"{name}_mask.png", mask)
-        self._write(f"{name}_entropy.png", item["pred"]["entropy"][0] / math.log(2))
+        entropy = torch.as_tensor(item["pred"]["entropy"]).float().mean(dim=0).cpu().numpy()
+        values = mask * 255 if len(probability) == 1 else mask
+        write_photograph_maps(self.output_dir / name, values, entropy, int(meta["orientation"]))
         self.logger.info(f"{name}: wrote {self.output_dir / name}_mask.png and _entropy.png")
         return item
 
-    def _write(self, name: str, values: torch.Tensor) -> None:
-        pixels = (torch.as_tensor(values).float().cpu().numpy() * 255).round().astype(np.uint8)
-        with write_atomically(self.output_dir / name) as temporary:
-            Image.fromarray(pixels).save(temporary, format="PNG")
-
 
 class SaveVolumePrediction(Transform):
-    """Writes ``<name>_mask.nii.gz`` (classes, uint8) and ``<name>_entropy.nii.gz`` (nats, float32).
+    """Writes ``<id>_mask.nii.gz`` and ``<id>_entropy.nii.gz`` on the grid of the source, see `write_volume_maps`.
 
-    Shape, axes and affine are those of the NIfTI file that was predicted. Takes items with "id", *image*, a MetaTensor
-    that knows its (first) file, and *pred*, a dictionary with *refined* and *entropy*, (1, X, Y, D) in RAS; returns
-    them unchanged.
+    Takes items with "id", *image*, a MetaTensor from `LoadScand`, and *pred*, a dictionary with *refined* and
+    *entropy*, (1, X, Y, D) in RAS; returns them unchanged.
 
     Args:
         output_dir: the folder to write to.
@@ -68,13 +68,62 @@ class SaveVolumePrediction(Transform):
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         """Writes the two files of one case."""
-        source = nibabel.load(item["image"].meta["filename_or_obj"])
         require_writable(self.output_dir)
-        for key, name, dtype in (("refined", "mask", np.uint8), ("entropy", "entropy", np.float32)):
-            values = torch.as_tensor(item["pred"][key])[0].cpu().numpy()
-            geometry = {"affine": source.affine, "shape": source.shape[:3], "slices": [0, values.shape[-1]]}  # type: ignore[attr-defined]
-            array, affine = restore_to_source(values, geometry)
-            image = nibabel.Nifti1Image(array.astype(dtype), affine)
-            with write_atomically(self.output_dir / f"{item['id']}_{name}.nii.gz") as temporary:
-                temporary.write_bytes(gzip.compress(image.to_bytes()))
+        meta = item["image"].meta
+        maps = [torch.as_tensor(item["pred"][key])[0].cpu().numpy() for key in ("refined", "entropy")]
+        mask, entropy = (on_source_grid(values, meta) for values in maps)
+        write_volume_maps(self.output_dir / item["id"], mask, entropy, meta)
         return item
+
+
+def to_classes(probability: torch.Tensor, threshold: float = 0.5) -> np.ndarray:
+    """(K, *spatial) in [0, 1] -> class numbers, uint8: 1 above the threshold, or of K >= 2 the likeliest."""
+    probability = torch.as_tensor(probability).cpu()
+    classes = probability[0] > threshold if len(probability) == 1 else probability.argmax(dim=0)
+    return classes.numpy().astype(np.uint8)
+
+
+def write_photograph_maps(stem: Path, mask: np.ndarray, entropy: np.ndarray, orientation: int) -> list[Path]:
+    """Writes ``<stem>_mask.png`` and ``<stem>_entropy.png`` and returns them.
+
+    Args:
+        stem: folder and beginning of the names.
+        mask: (H, W), uint8, upright: 0 and 255, or class numbers where there are several.
+        entropy: (H, W) in nats; 0 to log 2 becomes 0 to 255.
+        orientation: EXIF's, of the photograph.
+    """
+    grey = (np.clip(entropy / MAX_ENTROPY_NATS, 0, 1) * 255).round()
+    files = [stem.with_name(f"{stem.name}_{name}.png") for name in ("mask", "entropy")]
+    for file, pixels in zip(files, (mask, grey), strict=True):
+        write_mask(file, pixels.astype(np.uint8), orientation)
+    return files
+
+
+def on_source_grid(values: np.ndarray, meta: Mapping[str, Any]) -> np.ndarray:
+    """(X, Y, D) in RAS -> the same voxels with shape and axes of the source.
+
+    Args:
+        values: a map of a case.
+        meta: of the case's *image*, from `LoadScand`.
+    """
+    shape = [int(size) for size in meta["source_shape"]]
+    geometry = {"affine": np.asarray(meta["source_affine"]), "shape": shape, "slices": [0, values.shape[-1]]}
+    return restore_to_source(values, geometry)[0]
+
+
+def write_volume_maps(stem: Path, mask: np.ndarray, entropy: np.ndarray, meta: Mapping[str, Any]) -> list[Path]:
+    """Writes ``<stem>_mask.nii.gz`` (class numbers, uint8) and ``<stem>_entropy.nii.gz`` (nats, float32), returns them.
+
+    Args:
+        stem: folder and beginning of the names.
+        mask: (X, Y, Z) on the grid of the source.
+        entropy: likewise.
+        meta: of the case's *image*, from `LoadScand`.
+    """
+    files = [stem.with_name(f"{stem.name}_{name}.nii.gz") for name in ("mask", "entropy")]
+    for file, values, dtype in zip(files, (mask, entropy), (np.uint8, np.float32), strict=True):
+        image = nibabel.Nifti1Image(values.astype(dtype), np.asarray(meta["source_affine"]))
+        image.header.set_xyzt_units("mm")
+        with write_atomically(file) as temporary:
+            temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=6))
+    return files

@@ -4,8 +4,8 @@ from hidiff_monai.recipes.training import attach_handlers
 from hidiff_monai.recipes.transforms import (
     augment_2d,
     mask_transforms,
-    nifti_transforms,
     photograph_transforms,
+    scan_transforms,
     slice_transforms,
     unpack_predictions,
     volume_transforms,
@@ -15,7 +15,7 @@ __all__ = [
     "attach_handlers",
     "augment_2d",
     "mask_transforms",
-    "nifti_transforms",
+    "scan_transforms",
     "photograph_transforms",
     "slice_transforms",
     "unpack_predictions",

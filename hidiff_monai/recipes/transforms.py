@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from monai.transforms import (
     AsDiscreted,
     Compose,
@@ -29,7 +28,8 @@ from PIL import Image
 
 from hidiff_monai.data import (
     ClassesToChannelsd,
-    LoadNiftid,
+    LoadPhotographd,
+    LoadScand,
     LoadSliced,
     LoadVolumed,
     NormalizeByVolumed,
@@ -44,14 +44,7 @@ def photograph_transforms(datalist_file: str | Path | None = None) -> list[Trans
         datalist_file: says which class a label's grey value means, and keeps a copy of the image as *picture* for the
             report; None where there are images only, in inference.
     """
-    image = LoadImaged(
-        "image",
-        reader="PILReader",
-        converter=_as_rgb,
-        reverse_indexing=False,
-        ensure_channel_first=True,
-        dtype=np.float32,
-    )
+    image = LoadPhotographd("image")
     normalise = NormalizeIntensityd("image", nonzero=True, channel_wise=True)
     if datalist_file is None:
         return [image, normalise]
@@ -71,10 +64,6 @@ def photograph_transforms(datalist_file: str | Path | None = None) -> list[Trans
         CopyItemsd("image", names="picture"),
         normalise,
     ]
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    return image.convert("RGB")
 
 
 def _as_grey(image: Image.Image) -> Image.Image:
@@ -101,9 +90,9 @@ def volume_transforms(intensity_window: Sequence[float] | None = None) -> list[T
     return [LoadVolumed(["image", "label"]), _intensity(intensity_window)]
 
 
-def nifti_transforms(intensity_window: Sequence[float] | None = None) -> list[Transform]:
-    """Reads NIfTI files to predict: image (C, X, Y, D) in RAS; see ``slice_transforms``."""
-    return [LoadNiftid("image"), _intensity(intensity_window)]
+def scan_transforms(intensity_window: Sequence[float] | None = None) -> list[Transform]:
+    """Reads NIfTI files or DICOM series to predict: image (C, X, Y, D) in RAS; see ``slice_transforms``."""
+    return [LoadScand("image"), _intensity(intensity_window)]
 
 
 def _intensity(window: Sequence[float] | None) -> Transform:
@@ -121,11 +110,12 @@ def augment_2d(
     intensity: float = 0.2,
     resize: bool = False,
     flips: bool = True,
+    affine_prob: float = 0.3,
 ) -> list[Transform]:
     """Crops and augments *image* (C, H, W) and *label* (K, H, W), and drops every other key.
 
-    Flips and quarter turns with probability 1/2 each; rotation and scaling in three of ten cases, with reflected
-    borders; each channel's contrast, and the brightness, in every second. Images smaller than the crop are padded.
+    Flips and quarter turns with probability 1/2 each; rotation and scaling with reflected borders; each channel's
+    contrast, and the brightness, in every second case. Images smaller than the crop are padded.
 
     Args:
         crop_size: (H, W) of the crops.
@@ -135,6 +125,7 @@ def augment_2d(
         intensity: largest relative change of contrast, and largest shift in units of the normalised image.
         resize: brings whole images to ``crop_size`` instead of cropping, as ``ResizeInferer`` does.
         flips: false where left and right, up and down mean something, as in a body.
+        affine_prob: probability of a rotation and scaling.
     """
     keys = ["image", "label"]
     resized = Resized(keys, crop_size, mode=["area", "nearest-exact"])
@@ -153,7 +144,7 @@ def augment_2d(
         *(flipped if flips else []),
         RandAffined(
             keys,
-            prob=0.3,
+            prob=affine_prob,
             rotate_range=rotation,
             scale_range=scaling,
             mode=["bilinear", "nearest"],

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from PIL import Image
 
 DOTS_PER_INCH = 130
 HEAT = "inferno"
+MAX_ENTROPY_NATS = math.log(2)
+
+Colour = tuple[int, int, int]
 
 # Okabe and Ito's colours: told apart with every common kind of colour blindness. Keys as in the legend, values RGB.
 ERROR_COLOURS = {
@@ -50,18 +58,19 @@ def new_figure(width_in: float, height_in: float, theme: Theme) -> Figure:
     return figure
 
 
-def to_png(figure: Figure, photo: np.ndarray | None = None) -> bytes:
+def to_png(figure: Figure, photo: np.ndarray | None = None, colours: Sequence[Colour] = ()) -> bytes:
     """The figure as the bytes of a PNG file with a palette, a quarter of the size without one.
 
     Args:
         figure: from `new_figure`.
         photo: (H, W, 3), uint8, the picture whose colours the figure needs beside the fixed ones; None lets Pillow
             choose all 256 colours, enough for a chart.
+        colours: more that must stay true, as RGB.
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="rgba")
     picture = Image.frombytes("RGBA", figure.canvas.get_width_height(), buffer.getvalue()).convert("RGB")
-    return palette_png(picture, None if photo is None else picture_palette(photo))
+    return palette_png(picture, None if photo is None else picture_palette(photo, colours))
 
 
 def palette_png(picture: Image.Image, palette: Image.Image | None) -> bytes:
@@ -71,15 +80,17 @@ def palette_png(picture: Image.Image, palette: Image.Image | None) -> bytes:
     return buffer.getvalue()
 
 
-def picture_palette(photo: np.ndarray) -> Image.Image:
+def picture_palette(photo: np.ndarray, colours: Sequence[Colour] = ()) -> Image.Image:
     """A palette that keeps the legend true: error colours, greys and heat as they are, the rest for the photo.
 
     Args:
         photo: (H, W, 3), uint8.
+        colours: more to keep as they are, as RGB.
     """
     heat = (255 * colormaps[HEAT](np.linspace(0, 1, 64))[:, :3]).round()
     greys = np.repeat(np.linspace(0, 255, 48).round()[:, None], 3, axis=1)
-    fixed = np.concatenate([np.array([*ERROR_COLOURS.values(), OUTSIDE_REGION]), heat, greys]).astype(np.uint8)
+    flat = np.array([*ERROR_COLOURS.values(), OUTSIDE_REGION, *colours])
+    fixed = np.concatenate([flat, heat, greys]).astype(np.uint8)
     free = Image.fromarray(photo).quantize(256 - len(fixed)).getpalette() or []
     palette = Image.new("P", (1, 1))
     palette.putpalette([*fixed.ravel().tolist(), *free])
@@ -93,6 +104,31 @@ def frame(axes: Axes, theme: Theme) -> None:
     for spine in axes.spines.values():
         spine.set_color(theme.faint)
         spine.set_linewidth(0.8)
+
+
+def colour_keys(keys: Iterable[tuple[str, Colour]]) -> list[Patch]:
+    """The handles of a legend: a patch a name."""
+    return [Patch(color="#" + bytes(rgb).hex(), label=name) for name, rgb in keys]
+
+
+def heat_bar(figure: Figure, left: float, width: float, bottom_in: float = 0.24) -> None:
+    """The scale of an uncertainty at the foot of a figure, 0 to log 2 nats.
+
+    Args:
+        figure: its pictures use `HEAT` over this range.
+        left: of the panel that it belongs to, as a fraction of the figure's width.
+        width: of that panel, likewise.
+        bottom_in: above the figure's lower edge; the text hangs below it.
+    """
+    height_in = figure.get_figheight()
+    bar = figure.add_axes((left + 0.06 * width, bottom_in / height_in, 0.88 * width, 0.08 / height_in))
+    heat = ScalarMappable(Normalize(0, MAX_ENTROPY_NATS), HEAT)
+    figure.colorbar(heat, cax=bar, orientation="horizontal", ticks=(0, MAX_ENTROPY_NATS))
+    bar.set_xticklabels(("0 sure", "0.69 nats: a coin toss"), color=LIGHTBOX.ink, fontsize=8)
+    bar.get_xticklabels()[0].set_horizontalalignment("left")
+    bar.get_xticklabels()[1].set_horizontalalignment("right")
+    bar.tick_params(length=0, pad=2)
+    bar.spines[:].set_visible(False)
 
 
 def plain(axes: Axes, theme: Theme) -> None:

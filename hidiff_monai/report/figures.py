@@ -13,19 +13,21 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from hidiff_monai.report.canvas import (
     ERROR_COLOURS,
     HEAT,
     LIGHTBOX,
+    MAX_ENTROPY_NATS,
     THEMES,
     Theme,
     busiest_window,
+    colour_keys,
     error_map,
     frame,
+    heat_bar,
     new_figure,
     palette_png,
     picture_palette,
@@ -35,7 +37,6 @@ from hidiff_monai.report.canvas import (
 
 Arrays = Mapping[str, np.ndarray]
 PANEL_IN, GAP_IN = 2.3, 0.08
-MAX_ENTROPY_NATS = math.log(2)
 MAX_STEPS_SHOWN = 10
 
 
@@ -56,9 +57,9 @@ def overview(arrays: Arrays) -> bytes:
         "error of the refined mask": errors,
         "uncertainty": arrays["entropy"],
     }
-    figure, axes, last = _two_rows(pictures, busiest_window(changed & (arrays["region"] > 0), fraction=4))
-    _colour_bar(figure, axes[1][-1], last)
-    patches = [Patch(color="#" + bytes(rgb).hex(), label=name) for name, rgb in ERROR_COLOURS.items()]
+    figure, axes = _two_rows(pictures, busiest_window(changed & (arrays["region"] > 0), fraction=4))
+    _heat_bar_below(figure, axes[1][-1])
+    patches = colour_keys(ERROR_COLOURS.items())
     middle = axes[1][3].get_position()
     figure.legend(
         handles=patches, loc="lower right", ncols=3, frameon=False, fontsize=8.5, labelcolor=LIGHTBOX.ink,
@@ -79,8 +80,8 @@ def photograph(arrays: Arrays) -> bytes:
         "refined": arrays["refined"],
         "uncertainty": arrays["entropy"],
     }
-    figure, axes, last = _two_rows(pictures, busiest_window(arrays["entropy"], fraction=4))
-    _colour_bar(figure, axes[1][-1], last)
+    figure, axes = _two_rows(pictures, busiest_window(arrays["entropy"], fraction=4))
+    _heat_bar_below(figure, axes[1][-1])
     return to_png(figure, arrays["image"])
 
 
@@ -233,15 +234,15 @@ def _shade_phases(axes: Axes, history: Sequence[Mapping[str, Any]], colours: The
     axes.set_xlim(history[0]["epoch"] - 0.5, history[-1]["epoch"] + 0.5)
 
 
-def _two_rows(pictures: Arrays, window: tuple[slice, slice]) -> tuple[Figure, np.ndarray, AxesImage]:
+def _two_rows(pictures: Arrays, window: tuple[slice, slice]) -> tuple[Figure, np.ndarray]:
     """Whole pictures above, the window of each below; the window is framed in every whole picture."""
     figure, grid = _grid(2, len(pictures), _aspect(pictures["image"]), foot_in=0.42)
     for i, (name, picture) in enumerate(pictures.items()):
         is_uncertainty = name == "uncertainty"
         _show(grid[0, i], picture, name, is_uncertainty)
-        last = _show(grid[1, i], picture[window], "", is_uncertainty)
+        _show(grid[1, i], picture[window], "", is_uncertainty)
         _mark(grid[0, i], window)
-    return figure, grid, last
+    return figure, grid
 
 
 def _grid(
@@ -260,13 +261,14 @@ def _grid(
     return figure, grid
 
 
-def _show(axes: Axes, picture: np.ndarray, title: str, is_uncertainty: bool = False) -> AxesImage:
+def _show(axes: Axes, picture: np.ndarray, title: str, is_uncertainty: bool = False) -> None:
     """Draw a colour picture as it is, a probability from black to white, an uncertainty as heat."""
     frame(axes, LIGHTBOX)
     axes.set_title(title, color=LIGHTBOX.ink, fontsize=9, pad=4)
     if is_uncertainty:
-        return axes.imshow(picture, cmap=HEAT, vmin=0, vmax=MAX_ENTROPY_NATS, aspect="auto")
-    return axes.imshow(picture, cmap="gray", vmin=0, vmax=1, aspect="auto")  # (H, W, 3) is drawn as it is
+        axes.imshow(picture, cmap=HEAT, vmin=0, vmax=MAX_ENTROPY_NATS, aspect="auto")
+    else:
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=1, aspect="auto")  # (H, W, 3) is drawn as it is
 
 
 def _mark(axes: Axes, window: tuple[slice, slice]) -> None:
@@ -276,16 +278,9 @@ def _mark(axes: Axes, window: tuple[slice, slice]) -> None:
     axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=LIGHTBOX.ink, linewidth=0.9))
 
 
-def _colour_bar(figure: Figure, axes: Axes, image: AxesImage) -> None:
+def _heat_bar_below(figure: Figure, axes: Axes) -> None:
     place = axes.get_position()
-    height_in = figure.get_figheight()
-    bar = figure.add_axes((place.x0 + 0.06 * place.width, 0.24 / height_in, 0.88 * place.width, 0.08 / height_in))
-    figure.colorbar(image, cax=bar, orientation="horizontal", ticks=(0, MAX_ENTROPY_NATS))
-    bar.set_xticklabels(("0 sure", "0.69 nats: a coin toss"), color=LIGHTBOX.ink, fontsize=8)
-    bar.get_xticklabels()[0].set_horizontalalignment("left")
-    bar.get_xticklabels()[1].set_horizontalalignment("right")
-    bar.tick_params(length=0, pad=2)
-    bar.spines[:].set_visible(False)
+    heat_bar(figure, place.x0, place.width)
 
 
 def _aspect(picture: np.ndarray) -> float:

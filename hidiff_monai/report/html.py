@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Mapping, Sequence
 from datetime import date
 from html import escape
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
@@ -27,7 +23,8 @@ from hidiff_monai.report.evaluation import (
     read_history,
     read_rows,
 )
-from hidiff_monai.report.tables import case_table, data_uri, signed, summary_table
+from hidiff_monai.report.page import chart, lightbox, manifest_section, render, section
+from hidiff_monai.report.tables import case_table, signed, summary_table
 
 
 def write_report(
@@ -63,7 +60,8 @@ def write_report(
     sections = [_scores(rows), _paired(comparison), _cases(evaluation_dir, rows, comparison)]
     sections += [_trajectory(evaluation_dir, comparison)]
     sections += [_training(Path(history)) if history else "", _photograph(Path(photograph)) if photograph else ""]
-    page = Template(resources.files(__package__).joinpath("template.html").read_text(encoding="utf-8")).substitute(
+    page = render(
+        "template.html",
         title=escape(title),
         kicker=f"HiDiff evaluation report, {date.today().isoformat()}",
         headline=escape(headline(comparison)),
@@ -73,7 +71,7 @@ def write_report(
         sections="\n".join(section for section in sections if section),
         threshold=_threshold(evaluation_dir, comparison),
         conventions="".join(f"<li>{escape(line)}</li>" for line in read_conventions(evaluation_dir)),
-        manifest=_manifest(manifest) if manifest else "",
+        manifest=manifest_section(manifest) if manifest else "",
     )
     with write_atomically(target) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -137,7 +135,7 @@ def _scores(rows: Sequence[Mapping[str, Any]]) -> str:
         "which is coloured where that does not hold 0; p of the Wilcoxon signed-rank test. Both take patients, not "
         "images, as independent."
     )
-    return _section("scores", "Scores", note, summary_table(rows))
+    return section("scores", "Scores", note, summary_table(rows))
 
 
 def _paired(comparison: Comparison) -> str:
@@ -146,7 +144,7 @@ def _paired(comparison: Comparison) -> str:
         for theme in ("light", "dark")
     )
     note = "Each image before and after the refiner. Blue: the refined mask is better; orange: worse."
-    return _section("paired", "Image by image", note, _chart(light, dark, "Dice of each case as prior and as refined"))
+    return section("paired", "Image by image", note, chart(light, dark, "Dice of each case as prior and as refined"))
 
 
 def _cases(evaluation_dir: Path, rows: Sequence[Mapping[str, Any]], comparison: Comparison) -> str:
@@ -156,7 +154,7 @@ def _cases(evaluation_dir: Path, rows: Sequence[Mapping[str, Any]], comparison: 
         scores = f"Dice {100 * comparison.prior[i]:.2f} → {100 * comparison.refined[i]:.2f} %"
         gallery += f"<h3>{name}: case {escape(case)}</h3>{scores} ({signed(100 * comparison.gain[i])} points)"
         for arrays in _case_arrays(evaluation_dir, comparison, case):
-            gallery += _lightbox(figures.overview(arrays), f"Case {case}: image, prior, refined, errors, uncertainty")
+            gallery += lightbox(figures.overview(arrays), f"Case {case}: image, prior, refined, errors, uncertainty")
     uncertainty, thumbnails = [], []
     for case in comparison.cases:
         targets = _case_arrays(evaluation_dir, comparison, case)
@@ -168,7 +166,7 @@ def _cases(evaluation_dir: Path, rows: Sequence[Mapping[str, Any]], comparison: 
         "In the table, a click on a column's name sorts; uncertainty is the entropy in nats per pixel of the mask."
     )
     table = case_table(comparison, scored, uncertainty, thumbnails)
-    return _section("cases", "Cases", note, f"{gallery}<h3>All {len(comparison.cases)} cases</h3>{table}")
+    return section("cases", "Cases", note, f"{gallery}<h3>All {len(comparison.cases)} cases</h3>{table}")
 
 
 def _case_uncertainty(arrays: Mapping[str, np.ndarray]) -> float:
@@ -200,35 +198,22 @@ def _trajectory(evaluation_dir: Path, comparison: Comparison) -> str:
         f"Case {escape(case)}, in the framed part. At the largest t the refiner starts from a mask of zeros and ones "
         "made from the prior; it reads an estimate of the true mask from each state, and moves towards it."
     )
-    return _section("trajectory", "From noise to mask", note, _lightbox(picture, f"Reverse trajectory of case {case}"))
+    return section("trajectory", "From noise to mask", note, lightbox(picture, f"Reverse trajectory of case {case}"))
 
 
 def _training(history: Path) -> str:
     rows = read_history(history)
     light, dark = (figures.training_curves(rows, theme) for theme in ("light", "dark"))
     note = "On the left what training minimised, on the right what it was for; phases are named above the curves."
-    return _section("training", "Training", note, _chart(light, dark, "Losses and validation Dice by epoch"))
+    return section("training", "Training", note, chart(light, dark, "Losses and validation Dice by epoch"))
 
 
 def _photograph(path: Path) -> str:
     arrays = read_arrays(path, (*PHOTOGRAPH_KEYS, "caption"))
-    picture = _lightbox(figures.photograph(arrays), "Image without label: prior, refined, uncertainty")
+    picture = lightbox(figures.photograph(arrays), "Image without label: prior, refined, uncertainty")
     caption = escape(str(arrays["caption"]))
     note = f"{caption} There is no label, so no score: below, enlarged, the framed part with the most uncertainty."
-    return _section("photograph", "An image without a label", note, picture)
-
-
-def _manifest(manifest: Mapping[str, Any]) -> str:
-    lines = "".join(
-        f"<tr><th scope='row'>{escape(str(key))}</th><td>{escape(_shown(value))}</td></tr>"
-        for key, value in manifest.items()
-    )
-    table = f"<table class='manifest'>{lines}</table>"
-    return _section("manifest", "Manifest", "What this result was made with.", table)
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return section("photograph", "An image without a label", note, picture)
 
 
 def _nav(sections: Sequence[str], has_manifest: bool) -> str:
@@ -238,25 +223,6 @@ def _nav(sections: Sequence[str], has_manifest: bool) -> str:
     present = {name: text for name, text in names.items() if any(f"id='{name}'" in section for section in sections)}
     present |= {"guide": "How to read this"} | ({"manifest": "Manifest"} if has_manifest else {})
     return "".join(f"<a href='#{name}'>{text}</a>" for name, text in present.items())
-
-
-def _section(name: str, title: str, note: str, content: str) -> str:
-    """A section; `note` and `content` are HTML."""
-    return f"<section id='{name}'><h2>{title}</h2><p>{note}</p>{content}</section>"
-
-
-def _lightbox(png: bytes, alt: str) -> str:
-    return f"<figure class='lightbox'>{_image(png, alt)}</figure>"
-
-
-def _chart(light: bytes, dark: bytes, alt: str) -> str:
-    source = f"<source media='(prefers-color-scheme: dark)' srcset='{data_uri(dark)}'>"
-    return f"<figure class='chart scroll'><picture>{source}{_image(light, alt)}</picture></figure>"
-
-
-def _image(png: bytes, alt: str) -> str:
-    width, height = struct.unpack(">II", png[16:24])  # of the PNG header, so that the page does not jump
-    return f"<img width='{width}' height='{height}' alt='{escape(alt)}' src='{data_uri(png)}'>"
 
 
 def _case_arrays(evaluation_dir: Path, comparison: Comparison, case: str) -> list[dict[str, np.ndarray]]:

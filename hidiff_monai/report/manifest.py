@@ -53,14 +53,19 @@ def write_manifest(path: str | Path, **facts: Any) -> dict[str, Any]:
     manifest = {"created": datetime.now(timezone.utc).isoformat(timespec="seconds"), **collect_versions(), **facts}
     if "checkpoint" in facts:
         checkpoint = Path(facts["checkpoint"])
-        manifest |= {"checkpoint": checkpoint.name, "checkpoint_sha256": _sha256(checkpoint)}
+        manifest |= {"checkpoint": checkpoint.name, "checkpoint_sha256": hash_file(checkpoint)}
     require_writable(Path(path).parent)
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(manifest, indent=2, default=str) + "\n", encoding="utf-8")
     return manifest
 
 
-def _sha256(path: Path) -> str:
+def hash_file(path: Path) -> str:
+    """SHA-256 of a checkpoint.
+
+    Raises:
+        ValueError: if there is no such file.
+    """
     if not path.is_file():
         raise ValueError(f"checkpoint {path} is missing; expected the file that was evaluated: check the path")
     digest = hashlib.sha256()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -21,6 +20,7 @@ from hidiff_monai.metrics import (
     without_agreeing,
 )
 from hidiff_monai.report.evaluation import Comparison
+from hidiff_monai.report.page import data_uri
 
 Row = Mapping[str, Any]
 METHODS = ("prior", "refined")
@@ -107,7 +107,7 @@ def case_table(
         thumbnails: error maps as PNG, one a case.
     """
     heads = ["Case", "Dice prior %", "Dice refined %", "Gain", "Recall %", "HD95", "Entropy a mask pixel"]
-    head = "<th scope='col'><span class='spread'>Errors</span></th>" + "".join(_sort_head(name) for name in heads)
+    head = "<th scope='col'><span class='spread'>Errors</span></th>" + "".join(sort_head(name) for name in heads)
     of_case: dict[str, list[Row]] = {}
     for row in rows:
         of_case.setdefault(str(row["case"]), []).append(row)
@@ -117,8 +117,8 @@ def case_table(
         scores = (100 * comparison.prior[i], 100 * comparison.refined[i])
         image = f"<td><img alt='error map of case {escape(case)}' src='{data_uri(thumbnails[i])}'></td>"
         name = f"<td class='text' data-value='{escape(case)}'>{escape(case)}</td>"
-        numbers = [_number(value) for value in scores] + [_number(scores[1] - scores[0], is_signed=True)]
-        numbers += [_number(100 * recall), _number(distance), _number(uncertainty[i], digits=3)]
+        numbers = [number_cell(value) for value in scores] + [number_cell(scores[1] - scores[0], is_signed=True)]
+        numbers += [number_cell(100 * recall), number_cell(distance), number_cell(uncertainty[i], digits=3)]
         body.append(f"<tr>{image}{name}{''.join(numbers)}</tr>")
     return (
         f"<div class='cases' tabindex='0'><table class='sortable'><thead><tr>{head}</tr></thead>"
@@ -126,12 +126,15 @@ def case_table(
     )
 
 
-def _sort_head(name: str) -> str:
+def sort_head(name: str, sorted_by: str = "") -> str:
+    """A column's head as a button; `sorted_by` is "ascending" or "descending" where the rows already stand so."""
     kind = "text" if name == "Case" else "number"
-    return f"<th scope='col' class='{kind}' data-kind='{kind}'><button type='button'>{name}</button></th>"
+    order = f" aria-sort='{sorted_by}'" if sorted_by else ""
+    return f"<th scope='col' class='{kind}' data-kind='{kind}'{order}><button type='button'>{name}</button></th>"
 
 
-def _number(value: float, digits: int = 2, is_signed: bool = False) -> str:
+def number_cell(value: float, digits: int = 2, is_signed: bool = False) -> str:
+    """A cell that sorts by its number; a dash for NaN, which stands last in either order."""
     shown = "–" if math.isnan(value) else signed(value) if is_signed else f"{value:.{digits}f}"
     tone = "" if not is_signed or abs(value) < 0.005 else " class='better'" if value > 0 else " class='lower'"
     return f"<td data-value='{value:.8g}'{tone}>{shown}</td>"
@@ -141,8 +144,3 @@ def signed(value: float) -> str:
     """Two decimals with a sign, a true minus, and no sign on zero."""
     text = f"{abs(value):.2f}"
     return text if float(text) == 0 else ("+" if value > 0 else "−") + text
-
-
-def data_uri(png: bytes) -> str:
-    """The picture as an address that holds it."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -16,7 +16,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from PIL import Image
 
-from hidiff_monai.data import LoadNiftid, LoadVolumed, load_volumes
+from hidiff_monai.data import LoadScand, LoadVolumed, load_volumes
 from hidiff_monai.data.prepare import prepare_dataset
 from hidiff_monai.data.prepare.synapse import ORGANS, RAW_VALUES
 from hidiff_monai.engines import distributed
@@ -220,7 +220,7 @@ def test_synapse_takes_a_real_scan(data_root: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(predicted.affine, label.affine)
 
     (case,) = load_volumes(made.datalist, made.dataset_dir, "test")
-    item = LoadNiftid()({"id": "label", "image": scan})
+    item = LoadScand()({"id": "label", "image": scan})
     classes = LoadVolumed()(case)["label"]
     SaveVolumePrediction(tmp_path)({**item, "pred": {"refined": classes, "entropy": classes}})
     written = nibabel.load(tmp_path / "label_mask.nii.gz")

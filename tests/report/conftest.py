@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,36 @@ from hidiff_monai.metrics import score_case, write_cases, write_summary
 
 CASES = ("01", "02", "03", "a<b>&'c")
 HEADER = "epoch,phase,loss_segmentor,loss_refiner,lr_segmentor,lr_refiner,val_dice_prior,val_dice_refined"
+
+
+class Page(HTMLParser):
+    """What a browser would see: open tags must close, references, text, sections."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.sections: list[str] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.references += [values[key] for key in ("src", "href", "srcset", "data", "action") if values.get(key)]
+        if tag == "section":
+            self.sections.append(values["id"])
+        if tag not in ("meta", "link", "img", "source", "br", "input"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.words).split())
 
 
 def make_arrays(seed: int, sharpness: float) -> dict[str, np.ndarray]:
@@ -43,6 +74,12 @@ def make_trajectory(arrays: dict[str, np.ndarray], num_steps: int) -> dict[str, 
         "image": arrays["image"],
         "label": arrays["label"],
     }
+
+
+@pytest.fixture
+def parse() -> type[Page]:
+    """Reads the text of a page."""
+    return Page
 
 
 @pytest.fixture(scope="session")

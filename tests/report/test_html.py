@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -14,36 +13,6 @@ from hidiff_monai.metrics import compare_methods, p_text, summarise, write_cases
 from hidiff_monai.report.evaluation import Comparison, compare, read_rows
 from hidiff_monai.report.html import featured, headline, verdict, write_report
 from hidiff_monai.report.tables import summary_table
-
-
-class Page(HTMLParser):
-    """What a browser would see: open tags must close, references, text, sections."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.references: list[str] = []
-        self.sections: list[str] = []
-        self.words: list[str] = []
-        self.open: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        values = dict(attrs)
-        self.references += [values[key] for key in ("src", "href", "srcset", "data", "action") if values.get(key)]
-        if tag == "section":
-            self.sections.append(values["id"])
-        if tag not in ("meta", "link", "img", "source", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(self.words).split())
 
 
 def comparison_of(*gains: float, interval: tuple[float, float] | None) -> Comparison:
@@ -59,13 +28,13 @@ def page(evaluation_dir, history, photograph, tmp_path):
     return path.read_text(encoding="utf-8")
 
 
-def test_headline_holds_the_means_of_the_rows(evaluation_dir, page):
+def test_headline_holds_the_means_of_the_rows(evaluation_dir, page, parse):
     rows = [row for row in json.loads((evaluation_dir / "cases.json").read_text()) if row["region"] == "field of view"]
     prior, refined = (
         100 * np.mean([row["dice"] for row in rows if row["method"] == method]) for method in ("prior", "refined")
     )
     expected = f"On 4 images the refined mask scores Dice {refined:.2f} % against {prior:.2f} % for the prior: "
-    text = Page(page).text
+    text = parse(page).text
     assert expected in text
     low, high = compare(read_rows(evaluation_dir)).interval
     assert f"{100 * low:.2f}".lstrip("-") in text and f"{100 * high:.2f}" in text
@@ -90,44 +59,44 @@ def test_headline_claims_no_more_than_the_interval():
     assert "do not show" in verdict(touching) and "loss" not in headline(touching)
 
 
-def test_sections_stand_in_order(page):
+def test_sections_stand_in_order(page, parse):
     expected = ["scores", "paired", "cases", "trajectory", "training", "photograph", "guide", "manifest"]
-    assert Page(page).sections == expected
+    assert parse(page).sections == expected
 
 
-def test_sections_without_a_source_are_left_out(evaluation_dir, tmp_path):
+def test_sections_without_a_source_are_left_out(evaluation_dir, tmp_path, parse):
     shutil.rmtree(evaluation_dir / "trajectory")
     text = write_report(tmp_path / "r.html", evaluation_dir).read_text(encoding="utf-8")
-    assert Page(text).sections == ["scores", "paired", "cases", "guide"]
+    assert parse(text).sections == ["scores", "paired", "cases", "guide"]
     assert "#manifest" not in text and "#training" not in text
 
 
-def test_nothing_is_loaded_from_elsewhere(page):
-    references = Page(page).references
+def test_nothing_is_loaded_from_elsewhere(page, parse):
+    references = parse(page).references
     assert len(references) > 10
     assert all(reference.startswith(("data:", "#")) for reference in references)
     assert not re.search(r"https?://|url\(|@import|\bfetch\(", page)
 
 
-def test_every_image_decodes(page):
-    images = [reference for reference in Page(page).references if reference.startswith("data:image")]
+def test_every_image_decodes(page, parse):
+    images = [reference for reference in parse(page).references if reference.startswith("data:image")]
     # two charts twice, three featured cases, a trajectory, a photograph, four thumbnails
     assert len(images) == 13
     for reference in images:
         Image.open(io.BytesIO(base64.b64decode(reference.split(",")[1], validate=True))).verify()
 
 
-def test_every_text_is_escaped(page):
+def test_every_text_is_escaped(page, parse):
     assert "Discs &lt;b&gt;&amp; co&lt;/b&gt;" in page
     assert "a&lt;b&gt;&amp;&#x27;c" in page and "a<b>" not in page
     assert "&#x27;&lt;script&gt;&#x27;" in page
     assert "Seen &lt;elsewhere&gt; &amp; unlabelled." in page
-    assert Page(page).open == []
+    assert parse(page).open == []
 
 
-def test_summary_table_equals_summarise(evaluation_dir):
+def test_summary_table_equals_summarise(evaluation_dir, parse):
     rows = read_rows(evaluation_dir)
-    text = Page(summary_table(rows)).text
+    text = parse(summary_table(rows)).text
     for region in ("field of view", "whole image"):
         for method in ("prior", "refined"):
             summary = summarise([row for row in rows if (row["region"], row["method"]) == (region, method)])
@@ -137,22 +106,22 @@ def test_summary_table_equals_summarise(evaluation_dir):
             assert f"{100 * summary['micro']['dice']:.2f}" in text
 
 
-def test_p_values_and_conventions_stand_in_the_table(evaluation_dir):
+def test_p_values_and_conventions_stand_in_the_table(evaluation_dir, parse):
     rows = [{**row, "hd95_mm": 0.5 * row["hd95"]} for row in read_rows(evaluation_dir)]
-    text = Page(summary_table(rows)).text
+    text = parse(summary_table(rows)).text
     compared = next(score for score in compare_methods([rows]) if score.score == "dice")
     assert f"p, Wilcoxon{p_text(compared.p_value)}" in text and "4 cases" in text
     with_patients = [{**row, "patient": {"01": "A"}.get(row["case"], "B")} for row in rows]
-    assert "2 patients" in Page(summary_table(with_patients)).text
+    assert "2 patients" in parse(summary_table(with_patients)).text
     assert "HD95 voxels ↓" in text and "HD95 mm ↓" in text and "TransUNet" not in text
     absent = [{**row, "tp": 0, "fp": 0, "fn": 0} if row["case"] == "01" else row for row in rows]
-    assert "Dice, TransUNet's %" in Page(summary_table(absent)).text
+    assert "Dice, TransUNet's %" in parse(summary_table(absent)).text
 
 
-def test_undefined_distances_are_counted(evaluation_dir):
+def test_undefined_distances_are_counted(evaluation_dir, parse):
     rows = [{**row, "hd95": float("nan")} if row["case"] == "01" else row for row in read_rows(evaluation_dir)]
-    assert "3 defined" in Page(summary_table(rows)).text
-    assert "undefined" in Page(summary_table([{**row, "hd95": float("nan")} for row in rows])).text
+    assert "3 defined" in parse(summary_table(rows)).text
+    assert "undefined" in parse(summary_table([{**row, "hd95": float("nan")} for row in rows])).text
 
 
 def test_featured_cases_are_best_median_worst():
@@ -170,13 +139,13 @@ def test_table_of_cases_can_be_sorted(page, evaluation_dir):
     assert page.count("<button type='button'>") == 7
 
 
-def test_two_targets_have_arrays_of_their_own(evaluation_dir, tmp_path):
+def test_two_targets_have_arrays_of_their_own(evaluation_dir, tmp_path, parse):
     rows = read_rows(evaluation_dir)
     write_cases([{**row, "target": target} for row in rows for target in ("disc", "cup")], evaluation_dir)
     for path in list((evaluation_dir / "arrays").iterdir()):
         shutil.copy(path, path.with_stem(f"{path.stem}_cup"))
         path.rename(path.with_stem(f"{path.stem}_disc"))
-    page = Page(write_report(tmp_path / "r.html", evaluation_dir).read_text(encoding="utf-8"))
+    page = parse(write_report(tmp_path / "r.html", evaluation_dir).read_text(encoding="utf-8"))
     assert "field of view, cup" in page.text
     assert sum(reference.startswith("data:image") for reference in page.references) == 2 + 2 * 3 + 1 + 4
 

@@ -1,4 +1,4 @@
-"""Volumes to predict, from NIfTI files as they are."""
+"""Volumes to predict, from NIfTI files or DICOM series as they are."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from hidiff_monai.io.dicom import find_series, read_series
 from hidiff_monai.io.files import NIFTI_SUFFIXES, is_nifti, list_nifti, nifti_stem
 from hidiff_monai.io.geometry import mean_and_deviation, ras_affine, to_ras
 
@@ -20,15 +21,16 @@ from .validate import describe_unreadable
 
 
 def list_volumes(path: str | Path, sequences: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The volumes to predict in a folder, or the one file itself, as items for `LoadNiftid`.
+    """The volumes to predict in a folder, or the one file itself, as items for `LoadScand`.
 
     Args:
-        path: a NIfTI file, or a folder of them; with ``sequences`` a patient's folder, or a folder of such folders.
+        path: a NIfTI file, or a folder of them; a DICOM file, or a folder tree with DICOM series; with ``sequences`` a
+            patient's folder of NIfTI files, or a folder of such folders.
         sequences: how the names of a patient's files end, in the order of the network's channels, for example
             ``["t1", "t1ce", "t2", "flair"]`` for ``<patient>_t1.nii.gz`` and so on. Empty: each file is a case.
 
     Returns:
-        Dictionaries with "id" and "image", a path or a list of paths, sorted.
+        Dictionaries with "id", "image", a path or a list of paths, and "format", "nifti" or "dicom"; sorted.
 
     Raises:
         ValueError: if there is none, or a sequence is missing; every missing file is named.
@@ -37,9 +39,9 @@ def list_volumes(path: str | Path, sequences: Sequence[str] = ()) -> list[dict[s
     if not path.exists():
         raise ValueError(f"{path}: there is no such file or folder; expected NIfTI volumes: correct the path")
     files = [*filter(is_nifti, [path])] if path.is_file() else list_nifti(path, "**/*" if sequences else "*")
-    items = _group_by_patient(files, sequences) if sequences else _one_item_each(files)
+    items = _group_by_patient(files, sequences) if sequences else [*_one_item_each(files), *_one_item_a_series(path)]
     if not items:
-        names = [f"*_{name}.nii.gz" for name in sequences] or [f"*{suffix}" for suffix in NIFTI_SUFFIXES]
+        names = [f"*_{name}.nii.gz" for name in sequences] or [f"*{suffix}" for suffix in NIFTI_SUFFIXES] + ["DICOM"]
         raise ValueError(f"{path}: no volume found; expected {' or '.join(names)}")
     ids = [item["id"] for item in items]
     repeated = sorted({name for name in ids if ids.count(name) > 1})
@@ -49,7 +51,13 @@ def list_volumes(path: str | Path, sequences: Sequence[str] = ()) -> list[dict[s
 
 
 def _one_item_each(files: list[Path]) -> list[dict[str, Any]]:
-    return [{"id": nifti_stem(file), "image": str(file)} for file in files]
+    return [{"id": nifti_stem(file), "image": str(file), "format": "nifti"} for file in files]
+
+
+def _one_item_a_series(path: Path) -> list[dict[str, Any]]:
+    if path.is_file() and is_nifti(path):
+        return []
+    return [{"id": series.id, "image": list(series.files), "format": "dicom"} for series in find_series(path)]
 
 
 def _group_by_patient(files: list[Path], sequences: Sequence[str]) -> list[dict[str, Any]]:
@@ -67,14 +75,19 @@ def _group_by_patient(files: list[Path], sequences: Sequence[str]) -> list[dict[
     ]
     if missing:
         raise ValueError(f"{len(missing)} file(s) missing: {missing[:10]}; expected {list(sequences)} of every patient")
-    return [{"id": key[1], "image": [found[name] for name in sequences]} for key, found in patients.items()]
+    return [
+        {"id": key[1], "image": [found[name] for name in sequences], "format": "nifti"}
+        for key, found in patients.items()
+    ]
 
 
-class LoadNiftid(MapTransform):
-    """Reads a case's NIfTI file, or one file a channel: image (C, X, Y, D) float32 in RAS, and its "intensity".
+class LoadScand(MapTransform):
+    """Reads a case's NIfTI file, one file a channel, or its DICOM series: image (C, X, Y, D) float32 in RAS.
 
-    The result is a MetaTensor, whose affine is that of the reoriented volume and whose "filename_or_obj" is the
-    (first) file. "intensity" is what `NormalizeByVolumed` needs.
+    The result is a MetaTensor, whose affine is that of the reoriented volume. Its metadata say where it came from:
+    "filename_or_obj", the (first) file; "source_affine" (4, 4) and "source_shape", the grid of `restore_to_source`;
+    of a series also "modality", and "slice_files" and "slice_frames" as in `DicomVolume`. The item's "intensity" is
+    what `NormalizeByVolumed` needs.
 
     Args:
         keys: of the images.
@@ -87,23 +100,38 @@ class LoadNiftid(MapTransform):
         """Replaces the file names of an item by what the files hold.
 
         Raises:
-            ValueError: if a file cannot be read, is no volume, holds NaN, or lies on another grid than the first.
+            ValueError: if a file cannot be read, is no volume, holds NaN, or lies on another grid than the first; or
+                a series is not one volume, see `read_series`.
         """
         item: dict[Hashable, Any] = dict(data)
         for key in self.key_iterator(item):
-            files = [item[key]] if isinstance(item[key], str) else item[key]
-            volumes = [_read(file) for file in files]
-            for file, volume in zip(files, volumes, strict=True):
-                _require_same_grid(file, volume, files[0], volumes[0])
-            affine = volumes[0].affine
-            assert affine is not None
-            image = np.stack([to_ras(volume.array[..., 0], affine) for volume in volumes]).astype(np.float32)
-            shape = volumes[0].spatial_shape
+            files = [item[key]] if isinstance(item[key], str) else list(item[key])
+            channels, affine, meta = _read_series(files) if item.get("format") == "dicom" else _read_channels(files)
+            image = np.stack([to_ras(channel, affine) for channel in channels]).astype(np.float32)
+            shape = list(channels[0].shape)
             moved = ras_affine({"affine": affine, "shape": shape, "slices": [0, None]})
-            meta = {"filename_or_obj": files[0]}
+            meta |= {"filename_or_obj": files[0], "source_affine": np.asarray(affine, float), "source_shape": shape}
             item["intensity"] = [mean_and_deviation(channel) for channel in image]
             item[key] = MetaTensor(torch.from_numpy(image), affine=torch.from_numpy(moved), meta=meta)
         return item
+
+
+def _read_series(files: list[str]) -> tuple[list[np.ndarray], np.ndarray, dict[str, Any]]:
+    volume = read_series(files)
+    meta = {
+        "modality": volume.modality,
+        "slice_files": list(volume.files),
+        "slice_frames": list(volume.frames),
+    }
+    return [volume.array], volume.affine, meta
+
+
+def _read_channels(files: list[str]) -> tuple[list[np.ndarray], np.ndarray, dict[str, Any]]:
+    volumes = [_read(file) for file in files]
+    for file, volume in zip(files, volumes, strict=True):
+        _require_same_grid(file, volume, files[0], volumes[0])
+    assert volumes[0].affine is not None
+    return [volume.array[..., 0] for volume in volumes], volumes[0].affine, {}
 
 
 def _read(file: str) -> Pixels:
@@ -116,6 +144,8 @@ def _read(file: str) -> Pixels:
         raise ValueError(f"{file}: shape {pixels.array.shape}; expected one volume (X, Y, Z): export it as such")
     if not np.isfinite(pixels.array).all():
         raise ValueError(f"{file}: holds NaN or infinity; expected finite values: replace them, or export it again")
+    if not np.isfinite(pixels.affine).all() or np.linalg.matrix_rank(pixels.affine) < 4:
+        raise ValueError(f"{file}: an affine that cannot be inverted; expected voxel to world in mm: export it again")
     return pixels
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from monai.transforms import NormalizeIntensity
 
-from hidiff_monai.data import LoadNiftid, NormalizeByVolumed, list_volumes
+from hidiff_monai.data import LoadScand, NormalizeByVolumed, list_volumes
 from hidiff_monai.io import SaveVolumePrediction
 
 LPS = np.diag([-0.7, -0.8, 3.0, 1.0])
@@ -29,7 +29,7 @@ def volume() -> np.ndarray:
 @pytest.mark.parametrize("affine", [LPS, TURNED])
 def test_a_mask_goes_back_onto_the_grid_of_the_file(volume: np.ndarray, affine: np.ndarray, tmp_path: Path) -> None:
     write(tmp_path / "in" / "ct.nii.gz", volume, affine)
-    item = LoadNiftid()(list_volumes(tmp_path / "in")[0])
+    item = LoadScand()(list_volumes(tmp_path / "in")[0])
     assert item["id"] == "ct" and "".join(nibabel.aff2axcodes(item["image"].affine.numpy())) == "RAS"
     found = {"refined": (item["image"] > 50).to(torch.uint8), "entropy": item["image"] / 100}
     SaveVolumePrediction(tmp_path / "out")({**item, "pred": found})
@@ -44,7 +44,7 @@ def test_channels_come_in_their_order_and_are_normalised_like_monai_s(tmp_path: 
     arrays = {name: np.random.default_rng(i).integers(0, 9, (4, 4, 3)) for i, name in enumerate(("t2", "t1"))}
     for name, array in arrays.items():
         write(tmp_path / "p1" / f"p1_{name}.nii.gz", array.astype(np.int16), np.eye(4))
-    item = LoadNiftid()(list_volumes(tmp_path, ["t1", "t2"])[0])
+    item = LoadScand()(list_volumes(tmp_path, ["t1", "t2"])[0])
     expected = np.stack([arrays["t1"], arrays["t2"]]).astype(np.float32)
     assert np.array_equal(item["image"].numpy(), expected)
     normalised = NormalizeByVolumed()(item)["image"].numpy()
@@ -85,4 +85,4 @@ def test_what_cannot_be_predicted_is_refused_with_its_file(volume: np.ndarray, t
         ([str(good), str(shifted)], "shifted.nii.gz: grid .* is not that of .*good.nii.gz"),
     ):
         with pytest.raises(ValueError, match=words):
-            LoadNiftid()({"id": "x", "image": files})
+            LoadScand()({"id": "x", "image": files})

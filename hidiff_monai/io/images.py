@@ -1,0 +1,88 @@
+"""Colour and grey pictures as a person sees them, and masks back on the grid of the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from hidiff_monai.io.files import write_atomically
+
+DEEP_GREY = ("I", "I;16", "I;16B", "I;16L", "F")
+# how a picture as it is shown becomes the picture as it is stored, by the value of its EXIF orientation
+TO_STORED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+class Photograph(NamedTuple):
+    """A picture, upright.
+
+    Attributes:
+        pixels: (H, W, 3), float32, 0 ... 255, whatever the depth of the file.
+        orientation: EXIF's, 1 ... 8; 1 where the file says nothing: pixels are stored as they are shown.
+    """
+
+    pixels: np.ndarray
+    orientation: int
+
+
+def read_photograph(file: str | Path) -> Photograph:
+    """Reads a picture in any of Pillow's modes as red, green and blue, turned as its EXIF orientation demands.
+
+    Grey becomes three equal channels and keeps its 16 bits; palettes and CMYK become the colours they show; what is
+    transparent lies on black.
+
+    Raises:
+        ValueError: if the file holds several pictures, or values that are not finite.
+        OSError, SyntaxError: as Pillow raises them, if it is truncated or no picture.
+    """
+    with Image.open(file) as image:
+        number = getattr(image, "n_frames", 1)
+        if number > 1:
+            raise ValueError(f"{file}: holds {number} pictures; expected one: export each as a file")
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        upright = ImageOps.exif_transpose(image)
+        pixels = _deep_grey(upright, file) if upright.mode in DEEP_GREY else np.asarray(_on_black(upright))
+    return Photograph(pixels.astype(np.float32), orientation if orientation in TO_STORED else 1)
+
+
+def write_mask(path: str | Path, values: np.ndarray, orientation: int = 1) -> None:
+    """Writes a PNG on the grid of the photograph's file, with its orientation: both look alike in every viewer.
+
+    Args:
+        path: the file.
+        values: (H, W), uint8, upright.
+        orientation: of `read_photograph`.
+    """
+    image = Image.fromarray(values)
+    exif = Image.Exif()
+    if orientation in TO_STORED:
+        image = image.transpose(TO_STORED[orientation])
+        exif[ExifTags.Base.Orientation] = orientation
+    with write_atomically(path) as temporary:
+        image.save(temporary, format="PNG", exif=exif)
+
+
+def _deep_grey(image: Image.Image, file: str | Path) -> np.ndarray:
+    """16 bits are the range 0 ... 65535, wider ones are scaled by their largest value."""
+    grey = np.asarray(image).astype(np.float64)
+    if not np.isfinite(grey).all():
+        raise ValueError(f"{file}: holds NaN or infinity; expected finite grey values: export it again")
+    largest = 65535.0 if image.mode != "F" and grey.max() <= 65535 else max(float(grey.max()), 1e-12)
+    return np.repeat((grey * (255 / largest))[..., None], 3, axis=-1)
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    shown = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", shown.size, (0, 0, 0, 255)), shown).convert("RGB")

@@ -1,0 +1,112 @@
+"""One case from its file to maps of classes and uncertainty, in the memory that is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer, SlidingWindowInferer
+from tqdm import tqdm
+
+from hidiff_monai.inferers import BernoulliDiffusionInferer, VolumeInferer
+from hidiff_monai.io.predictions import to_classes
+from hidiff_monai.prediction.model import Model
+
+
+@dataclass(frozen=True)
+class CaseMaps:
+    """What the network made of a case, on the grid it saw: (H, W) upright, or (X, Y, D) in RAS.
+
+    Attributes:
+        image: (C, *grid) float32, as the network saw it.
+        meta: of the image, for the way back to the source.
+        refined: class numbers, uint8.
+        prior: likewise, before the refiner.
+        entropy: in nats, float32; the mean over the classes where there are several.
+    """
+
+    image: np.ndarray
+    meta: dict[str, Any]
+    refined: np.ndarray
+    prior: np.ndarray
+    entropy: np.ndarray
+
+
+def read_case(model: Model, item: dict[str, Any]) -> MetaTensor:
+    """Reads a case as the network is to see it: (C, H, W), or (C, X, Y, D) in RAS.
+
+    Raises:
+        ValueError: if its files are not what the bundle takes.
+    """
+    image: MetaTensor = model.preprocessing(dict(item))["image"]
+    _require_modality(image.meta, model)
+    return image
+
+
+@torch.no_grad()
+def predict_case(model: Model, image: MetaTensor) -> CaseMaps:
+    """Predicts what `read_case` gave.
+
+    Raises:
+        ValueError: if it does not fit into memory one slice or window at a time.
+    """
+    maps = _infer(model, image)
+    pixels, meta = image.cpu().numpy(), dict(image.meta)
+    if model.is_volumetric:
+        refined, prior, entropy = (maps[name][0, 0].cpu().numpy() for name in ("refined", "prior", "entropy"))
+        return CaseMaps(pixels, meta, refined, prior, entropy.astype(np.float32))
+    refined, prior = (to_classes(maps[name][0], model.threshold) for name in ("refined", "prior"))
+    return CaseMaps(pixels, meta, refined, prior, maps["entropy"][0].mean(dim=0).float().cpu().numpy())
+
+
+def _require_modality(meta: dict[str, Any], model: Model) -> None:
+    """A network trained on CT makes a mask of an MR too, and nobody would see that it means nothing."""
+    modality = meta.get("modality")
+    if modality and model.modality in ("CT", "MR") and modality != model.modality:
+        raise ValueError(
+            f"{meta['filename_or_obj']}: a series of modality {modality}; expected {model.modality}, which "
+            f"{model.bundle.name} was made for: choose another bundle or series"
+        )
+
+
+def _infer(model: Model, image: MetaTensor) -> dict[str, torch.Tensor]:
+    """The inferer's maps; what does not fit is tried again in smaller batches, which are kept for the next cases."""
+    name = Path(str(image.meta["filename_or_obj"])).name
+    batch = image[None] if model.is_volumetric else image[None].to(model.device)
+    while True:
+        try:
+            return model.inferer(batch, model.network)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        size = halve_batches(model.inferer)
+        if size is None:
+            raise ValueError(
+                f"{name}: does not fit into the memory of {model.device}, one slice or window at a time; expected it "
+                "to: use --device cpu, fewer --samples or a smaller image"
+            )
+        if model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        tqdm.write(f"{name}: out of memory on {model.device}, goes on with batches of {size}")
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error is a device's (or the CPU allocator's) way of saying so."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def halve_batches(inferer: Inferer) -> int | None:
+    """Halves the slices, or windows, at once; returns the new number, or None where it was 1."""
+    holder: Any = inferer
+    attribute = "batch_size"
+    if isinstance(inferer, BernoulliDiffusionInferer):
+        holder, attribute = inferer.window, "sw_batch_size"
+    if not isinstance(holder, VolumeInferer | SlidingWindowInferer) or getattr(holder, attribute) <= 1:
+        return None
+    setattr(holder, attribute, getattr(holder, attribute) // 2)
+    return int(getattr(holder, attribute))

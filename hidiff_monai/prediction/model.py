@@ -1,0 +1,208 @@
+"""A bundle's inference configuration, made ready to predict one case after the other."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.inferers import Inferer
+from monai.transforms import Transform
+
+from hidiff_monai.inferers import BernoulliDiffusionInferer, VolumeInferer
+from hidiff_monai.io import load_weights, require_known_key
+from hidiff_monai.io.errors import find_value_error
+from hidiff_monai.networks import HiDiff
+
+MAPS = ["refined", "prior", "entropy"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What predicts: everything of a bundle that a case passes through.
+
+    Attributes:
+        bundle: the bundle's folder.
+        checkpoint: the file of its weights.
+        device: where the network is.
+        items: the cases found in the input: "id", "image" and whatever else the bundle's list functions say.
+        preprocessing: from such an item to an image tensor.
+        inferer: from the image to its maps.
+        network: in evaluation mode.
+        names: the classes, without the background; class k is ``names[k - 1]``.
+        modality: what the metadata say the images are, for example "CT".
+        task: what the metadata say the bundle does.
+        threshold: probability above which a pixel is foreground, where there is one class.
+        hard_uncertainty: nats a mask pixel from which on a case looks hard; None where nobody has said.
+        settings: what the masks depend on beside the case, as JSON values.
+    """
+
+    bundle: Path
+    checkpoint: Path
+    device: torch.device
+    items: list[dict[str, Any]]
+    preprocessing: Transform
+    inferer: Inferer
+    network: HiDiff
+    names: list[str]
+    modality: str
+    task: str
+    threshold: float
+    hard_uncertainty: float | None
+    settings: dict[str, Any]
+
+    @property
+    def is_volumetric(self) -> bool:
+        """Whether cases are volumes, predicted slice by slice; else photographs."""
+        return isinstance(self.inferer, VolumeInferer)
+
+    @property
+    def sampling(self) -> BernoulliDiffusionInferer:
+        """The inferer that runs the chains, within a `VolumeInferer` or by itself."""
+        inner = self.inferer.inferer if isinstance(self.inferer, VolumeInferer) else self.inferer
+        assert isinstance(inner, BernoulliDiffusionInferer)
+        return inner
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """The device named, or the best there is: CUDA, Apple's MPS, CPU.
+
+    Raises:
+        ValueError: if the name is unknown or there is no such device.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name is None:
+        return torch.device(next(kind for kind, is_there in available.items() if is_there))
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or not available.get(device.type, False):
+        there = [kind for kind, is_there in available.items() if is_there]
+        raise ValueError(f"--device {name}: there is none here; expected one of {there}: leave it out for {there[0]}")
+    return device
+
+
+def load_model(
+    bundle: str | Path,
+    source: str | Path,
+    checkpoint: str | Path | None = None,
+    device: str | None = None,
+    steps: int | None = None,
+    samples: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Model:
+    """Reads ``configs/inference.json`` and ``configs/metadata.json`` of a bundle and its weights.
+
+    Args:
+        bundle: the bundle's folder.
+        source: file or folder with the cases, as ``dataset_dir``.
+        checkpoint: the weights; None for ``models/model.pt`` of the bundle, else what its training wrote by default.
+        device: see `choose_device`.
+        steps: steps of the reverse chain; None for the bundle's.
+        samples: chains behind the uncertainty; None for the bundle's.
+        overrides: further keys of the configuration, as on the command line of ``monai.bundle``.
+
+    Raises:
+        ValueError: if a file or a key is missing or wrong, there is no case, or the classes overlap.
+    """
+    folder = Path(bundle).expanduser().absolute()
+    config = _read_json(folder, "inference.json")
+    metadata = _read_json(folder, "metadata.json")
+    file = Path(checkpoint).expanduser() if checkpoint else _find_checkpoint(folder)
+    chosen = choose_device(device)
+    inferer = "inferer#inferer" if "inferer" in config["inferer"] else "inferer"
+    keys = {**(overrides or {})}
+    keys |= {} if steps is None else {"num_inference_steps": _positive("steps", steps)}
+    keys |= {} if samples is None else {f"{inferer}#num_samples": _positive("samples", samples)}
+    for name in keys:
+        require_known_key(name, config)
+    places = {"bundle_root": str(folder), "dataset_dir": str(source), "checkpoint": str(file), "device": chosen}
+    parser = ConfigParser()
+    parser.read_config(config)
+    parser.update({**keys, f"{inferer}#outputs": MAPS, **places})
+    names, classes_exclude = _names(metadata)
+    if len(names) > 1 and not classes_exclude:
+        raise ValueError(f"{folder.name}: classes {names} overlap; expected classes of which a pixel has one")
+    built = {key: _build(parser, key, keys) for key in ("network", "preprocessing", "inferer")}
+    load_weights(built["network"], file)
+    return Model(
+        bundle=folder,
+        checkpoint=file,
+        device=chosen,
+        items=parser.get_parsed_content("dataset#data"),
+        preprocessing=built["preprocessing"],
+        inferer=built["inferer"],
+        network=built["network"].eval(),
+        names=names,
+        modality=metadata["network_data_format"]["inputs"]["image"]["modality"],
+        task=metadata["task"],
+        threshold=_number(parser, config, "threshold") or 0.5,
+        hard_uncertainty=_number(parser, config, "hard_uncertainty"),
+        settings=json.loads(json.dumps({"steps": steps, "samples": samples, **(overrides or {})}, default=str)),
+    )
+
+
+def _build(parser: ConfigParser, key: str, overrides: Mapping[str, Any]) -> Any:
+    """What a key of the configuration stands for; whatever a wrong value ends in becomes a sentence."""
+    try:
+        return parser.get_parsed_content(key)
+    except Exception as error:
+        if find_value_error(error) is not None:
+            raise
+        cause = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__  # type: ignore[assignment]
+        raise ValueError(
+            f"'{key}' of the bundle cannot be built with {dict(overrides)} ({type(cause).__name__}: {cause}); expected "
+            "values as in configs/inference.json: correct the option"
+        ) from error
+
+
+def _number(parser: ConfigParser, config: Mapping[str, Any], key: str) -> float | None:
+    value = parser.get_parsed_content(key) if key in config else None
+    if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
+        raise ValueError(f"--{key} {value!r}; expected a number")
+    return None if value is None else float(value)
+
+
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
+    file = folder / "configs" / name
+    if not file.is_file():
+        raise ValueError(f"{file} is missing; expected a bundle's folder, for example bundles/acdc: correct --bundle")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: is no JSON ({error}); expected the bundle's configuration: restore it") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: holds a {type(content).__name__}; expected keys and values: restore it")
+    return content
+
+
+def _find_checkpoint(folder: Path) -> Path:
+    """The weights that come with a bundle, or those that its training wrote where nothing else was said."""
+    places = [folder / "models" / "model.pt", folder / "output" / "models" / "model.pt"]
+    found = [place for place in places if place.is_file()]
+    if not found:
+        shown = " or ".join(os.path.relpath(place, folder.parent) for place in places)
+        raise ValueError(f"{folder}: no weights in {shown}; expected a trained bundle: train it, or give --checkpoint")
+    return found[0]
+
+
+def _positive(name: str, value: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"--{name} {value!r}; expected a whole number from 1")
+    return value
+
+
+def _names(metadata: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """Names of the classes without the background, and whether a pixel has one of them only."""
+    channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+    names = [str(channels[key]) for key in sorted(channels, key=int)]
+    has_background = names[0] == "background"
+    return names[1:] if has_background else names, has_background

@@ -1,0 +1,190 @@
+"""A run from files to files: what is written, what is kept, and what happens to bad cases."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from hidiff_monai.io.errors import find_value_error
+from hidiff_monai.prediction import format_summary, run_prediction
+from hidiff_monai.prediction import run as run_module
+
+Arguments = Callable[[str], dict[str, Any]]
+OBLIQUE = np.array([[-1.4, 0.2, 0.5, 10], [0.3, -1.2, 1.9, -20], [0.1, 0.4, 7.7, 30], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize("affine", [np.diag([1.5, 1.5, 8, 1]), np.diag([-0.7, 1.2, -9, 1]), OBLIQUE])
+def test_a_volume_gets_its_mask_on_its_own_grid(
+    tmp_path: Path, bundle_arguments: Arguments, write_volume: Callable[..., np.ndarray], affine: np.ndarray
+) -> None:
+    write_volume(tmp_path / "in" / "heart.nii.gz", affine=affine)
+    manifest = run_prediction(source=tmp_path / "in", output=tmp_path / "out", **bundle_arguments("acdc"))
+    (case,) = manifest["cases"]
+    assert case["status"] == "done" and case["outputs"]["mask"] == "heart_mask.nii.gz"
+    mask, entropy = (nibabel.load(tmp_path / "out" / case["outputs"][key]) for key in ("mask", "uncertainty"))
+    for image in (mask, entropy):
+        assert image.shape == (20, 24, 3)
+        np.testing.assert_allclose(image.affine, affine, atol=1e-5)
+    voxels = np.asarray(mask.dataobj)
+    voxel_ml = abs(np.linalg.det(affine[:3, :3])) / 1000
+    for number, entry in enumerate(case["classes"], start=1):
+        assert entry["pixels"] == (voxels == number).sum()
+        assert entry["ml"] == pytest.approx(entry["pixels"] * voxel_ml, abs=1e-3)
+    foreground = (voxels > 0).sum()
+    assert case["uncertainty"] == pytest.approx(np.asarray(entropy.dataobj).sum() / foreground, rel=1e-3)
+
+
+def test_a_photograph_gets_its_mask_at_its_own_size(
+    tmp_path: Path, bundle_arguments: Arguments, write_photograph: Callable[..., None]
+) -> None:
+    write_photograph(tmp_path / "in" / "polyp.png", size=(50, 70))
+    arguments = bundle_arguments("kvasir_seg")
+    manifest = run_prediction(source=tmp_path / "in" / "polyp.png", output=tmp_path / "out", **arguments)
+    (case,) = manifest["cases"]
+    with Image.open(tmp_path / "out" / "polyp_mask.png") as mask:
+        assert mask.size == (70, 50) and set(np.unique(mask)) <= {0, 255}
+        assert case["classes"][0]["pixels"] == (np.asarray(mask) > 0).sum()
+    assert case["classes"][0]["ml"] is None and case["slice"] is None
+    assert (tmp_path / "out" / "index.html").read_text(encoding="utf-8").count("polyp") > 1
+
+
+def test_bad_cases_are_named_and_cost_no_others(
+    tmp_path: Path, bundle_arguments: Arguments, write_volume: Callable[..., np.ndarray]
+) -> None:
+    write_volume(tmp_path / "in" / "b_good.nii.gz")
+    voxels = write_volume(tmp_path / "in" / "a_nan.nii.gz")
+    voxels[3, 3, 1] = np.nan
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "in" / "a_nan.nii.gz")
+    whole = (tmp_path / "in" / "b_good.nii.gz").read_bytes()
+    (tmp_path / "in" / "c_cut.nii.gz").write_bytes(whole[:900])
+    manifest = run_prediction(source=tmp_path / "in", output=tmp_path / "out", **bundle_arguments("acdc"))
+    states = {case["id"]: case["status"] for case in manifest["cases"]}
+    assert states == {"a_nan": "failed", "b_good": "done", "c_cut": "failed"}
+    errors = {case["id"]: case.get("error") for case in manifest["cases"]}
+    assert errors["a_nan"].startswith("a_nan.nii.gz: holds NaN") and "c_cut.nii.gz: not readable" in errors["c_cut"]
+    summary = format_summary(manifest, tmp_path / "out")
+    assert "1 of 3 case(s) predicted" in summary and "2 failed:" in summary and errors["a_nan"] in summary
+    assert str(tmp_path / "in") not in (tmp_path / "out" / "manifest.json").read_text()
+    left = {file.name for file in (tmp_path / "out").iterdir()}
+    assert not any(name.startswith((".", "a_nan", "c_cut")) for name in left)
+
+
+def test_an_unforeseen_error_tells_its_place_and_not_its_text(
+    tmp_path: Path,
+    bundle_arguments: Arguments,
+    write_volume: Callable[..., np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise KeyError("PatientName DOE^JANE")
+
+    monkeypatch.setattr(run_module, "predict_case", fail)
+    write_volume(tmp_path / "in" / "x.nii.gz")
+    manifest = run_prediction(source=tmp_path / "in", output=tmp_path / "out", **bundle_arguments("acdc"))
+    error = manifest["cases"][0]["error"]
+    assert "KeyError in test_run.py" in error and "DOE" not in error
+
+
+def test_a_second_run_does_only_what_is_missing_or_changed(
+    tmp_path: Path,
+    bundle_arguments: Arguments,
+    write_volume: Callable[..., np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    predicted: list[str] = []
+    original = run_module.read_case
+    monkeypatch.setattr(
+        run_module, "read_case", lambda model, item: (predicted.append(item["id"]), original(model, item))[1]
+    )
+    for name in ("a", "b", "c"):
+        write_volume(tmp_path / "in" / f"{name}.nii.gz")
+    run: dict[str, Any] = {"source": tmp_path / "in", "output": tmp_path / "out", **bundle_arguments("acdc")}
+    first = run_prediction(**run)
+    assert predicted == ["a", "b", "c"]
+    (tmp_path / "out" / "b_mask.nii.gz").unlink()
+    os.utime(tmp_path / "in" / "c.nii.gz", ns=(1, 1))
+    second = run_prediction(**run)
+    assert predicted[3:] == ["b", "c"]
+    assert [case["id"] for case in second["cases"]] == ["a", "b", "c"]
+    assert second["cases"][0]["seconds"] == first["cases"][0]["seconds"]  # told as it was
+    run_prediction(**{**run, "samples": 2})
+    assert predicted[5:] == ["a", "b", "c"]
+
+
+def test_an_interrupted_run_has_told_what_it_did(
+    tmp_path: Path,
+    bundle_arguments: Arguments,
+    write_volume: Callable[..., np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original = run_module.read_case
+
+    def stop_at_b(model: Any, item: dict[str, Any]) -> Any:
+        if item["id"] == "b":
+            raise KeyboardInterrupt
+        return original(model, item)
+
+    monkeypatch.setattr(run_module, "read_case", stop_at_b)
+    for name in ("a", "b"):
+        write_volume(tmp_path / "in" / f"{name}.nii.gz")
+    with pytest.raises(KeyboardInterrupt):
+        run_prediction(source=tmp_path / "in", output=tmp_path / "out", **bundle_arguments("acdc"))
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [case["id"] for case in manifest["cases"]] == ["a"] and manifest["planned"] == 2
+
+
+def test_labels_give_dice(tmp_path: Path, bundle_arguments: Arguments, write_volume: Callable[..., np.ndarray]) -> None:
+    write_volume(tmp_path / "in" / "x.nii.gz")
+    run: dict[str, Any] = {"source": tmp_path / "in", "labels": tmp_path / "labels", **bundle_arguments("acdc")}
+    (tmp_path / "labels").mkdir()
+    without = run_prediction(output=tmp_path / "first", **run)
+    assert all(entry["dice"] is None for entry in without["cases"][0]["classes"])
+    mask = nibabel.load(tmp_path / "first" / "x_mask.nii.gz")
+    flipped = np.asarray(mask.dataobj)[::-1]  # the same voxels, stored the other way round
+    affine = mask.affine @ np.array([[-1, 0, 0, 19], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    nibabel.save(nibabel.Nifti1Image(flipped, affine), tmp_path / "labels" / "x_gt.nii.gz")
+    present = [entry for entry in run_prediction(output=tmp_path / "second", **run)["cases"][0]["classes"]]
+    assert {entry["dice"] for entry in present if entry["pixels"]} == {1.0}
+    nibabel.save(nibabel.Nifti1Image(np.asarray(mask.dataobj) + 9, mask.affine), tmp_path / "labels" / "x_gt.nii.gz")
+    bad = run_prediction(output=tmp_path / "third", **run)["cases"][0]
+    assert bad["status"] == "failed" and "expected class numbers 0 to 3" in bad["error"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"output": "in/out"}, "lies in the input"),
+        ({"source": "nowhere"}, "there is no such file or folder"),
+        ({"labels": "nowhere"}, "--labels .*nowhere: is no folder"),
+        ({"bundle": "nowhere"}, "inference.json is missing; expected a bundle's folder"),
+        ({"checkpoint": "nowhere.pt"}, "there is no such checkpoint"),
+        ({"device": "abacus"}, "--device abacus: there is none here"),
+        ({"steps": 0}, "--steps 0; expected a whole number from 1"),
+        ({"steps": 99}, "99"),
+        ({"overrides": {"segmentor#chanels": [4]}}, "did you mean --segmentor#channels"),
+    ],
+)
+def test_a_run_that_cannot_start_says_why(
+    tmp_path: Path,
+    bundle_arguments: Arguments,
+    write_volume: Callable[..., np.ndarray],
+    change: dict[str, Any],
+    message: str,
+) -> None:
+    write_volume(tmp_path / "in" / "x.nii.gz")
+    places = {"source", "output", "labels", "bundle", "checkpoint"}
+    change = {key: tmp_path / value if key in places else value for key, value in change.items()}
+    run = {"source": tmp_path / "in", "output": tmp_path / "out", **bundle_arguments("acdc"), **change}
+    with pytest.raises((ValueError, RuntimeError)) as raised:
+        run_prediction(**run)
+    assert re.search(message, str(find_value_error(raised.value)))
+    assert not (tmp_path / "out" / "manifest.json").exists()
