@@ -124,6 +124,7 @@ def predict(
     samples: int | None = None,
     device: str | None = None,
     labels: str | None = None,
+    reference: str | None = None,
     rtstruct: bool = False,
     report: bool = True,
     json: bool = False,
@@ -142,6 +143,8 @@ def predict(
         samples: chains behind the uncertainty; the bundle's where it is left out.
         device: cuda, mps or cpu; the best there is where it is left out.
         labels: a folder with a label for each case's name, for Dice and error maps.
+        reference: the output of an earlier run, on validation cases for example: what is more uncertain than nine in
+            ten of them looks hard.
         rtstruct: writes an RTSTRUCT beside each DICOM-SEG.
         report: makes index.html; --noreport leaves it out.
         json: prints the manifest instead of a summary.
@@ -150,7 +153,7 @@ def predict(
     from hidiff_monai.prediction import format_summary, run_prediction
 
     manifest = run_prediction(
-        bundle, input, output, checkpoint, device, steps, samples, labels, rtstruct, report, overrides
+        bundle, input, output, checkpoint, device, steps, samples, labels, reference, rtstruct, report, overrides
     )
     print(_as_json(manifest) if json else format_summary(manifest, Path(str(output))))
     if any(case["status"] == "failed" for case in manifest["cases"]):

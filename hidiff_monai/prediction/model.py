@@ -38,7 +38,6 @@ class Model:
         modality: what the metadata say the images are, for example "CT".
         task: what the metadata say the bundle does.
         threshold: probability above which a pixel is foreground, where there is one class.
-        hard_uncertainty: nats a mask pixel from which on a case looks hard; None where nobody has said.
         settings: what the masks depend on beside the case, as JSON values.
     """
 
@@ -53,7 +52,6 @@ class Model:
     modality: str
     task: str
     threshold: float
-    hard_uncertainty: float | None
     settings: dict[str, Any]
 
     @property
@@ -143,7 +141,6 @@ def load_model(
         modality=metadata["network_data_format"]["inputs"]["image"]["modality"],
         task=metadata["task"],
         threshold=_number(parser, config, "threshold") or 0.5,
-        hard_uncertainty=_number(parser, config, "hard_uncertainty"),
         settings=json.loads(json.dumps({"steps": steps, "samples": samples, **(overrides or {})}, default=str)),
     )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,6 +21,7 @@ from hidiff_monai.prediction.labels import dice_of_class, find_label, read_label
 from hidiff_monai.prediction.model import Model, load_model
 from hidiff_monai.prediction.outputs import draw_case, write_case
 from hidiff_monai.prediction.records import Records, files_of
+from hidiff_monai.prediction.reference import usual_uncertainty
 from hidiff_monai.prediction.verdict import judge, measure_classes, measure_uncertainty, most_telling_slice
 from hidiff_monai.report import hash_file, write_manifest, write_prediction_report
 
@@ -36,6 +38,7 @@ class Options:
         labels: a folder with a reader's labels, for Dice and error maps; None without.
         rtstruct: whether a DICOM series gets a structure set too.
         report: whether pictures and the page are made.
+        hard_uncertainty: nats a mask pixel from which on a case looks hard; None where nothing is known.
     """
 
     output: Path
@@ -43,6 +46,7 @@ class Options:
     labels: Path | None
     rtstruct: bool
     report: bool
+    hard_uncertainty: float | None = None
 
 
 def run_prediction(
@@ -54,6 +58,7 @@ def run_prediction(
     steps: int | None = None,
     samples: int | None = None,
     labels: str | Path | None = None,
+    reference: str | Path | None = None,
     rtstruct: bool = False,
     report: bool = True,
     overrides: Mapping[str, Any] | None = None,
@@ -72,6 +77,7 @@ def run_prediction(
         steps: steps of the reverse chain; None for the bundle's.
         samples: chains behind the uncertainty; None for the bundle's.
         labels: a folder with ``<id>.nii.gz``, ``<id>_gt.png`` and the like, for Dice and error maps.
+        reference: the output of an earlier run on cases the model is known on, see `usual_uncertainty`.
         rtstruct: writes a structure set beside each DICOM-SEG.
         report: makes the page.
         overrides: further keys of the bundle's inference configuration.
@@ -86,8 +92,10 @@ def run_prediction(
     options = _check_places(source, output, labels, rtstruct, report)
     model = load_model(bundle, options.source, checkpoint, device, steps, samples, overrides)
     facts = _facts(model)
-    weights = hash_file(model.checkpoint)
-    settings = {**model.settings, **facts, "weights": weights, "rtstruct": rtstruct, "labels": str(labels)}
+    if reference is not None:
+        options = replace(options, hard_uncertainty=usual_uncertainty(str(reference), facts))
+        facts["hard_uncertainty"] = options.hard_uncertainty
+    settings = {**model.settings, **facts, "rtstruct": rtstruct, "report": report, "labels": str(labels)}
     records = Records(options.output, settings)
     done = []
     try:
@@ -128,13 +136,14 @@ def _facts(model: Model) -> dict[str, Any]:
     sampling = model.sampling
     return {
         "bundle": model.bundle.name,
+        "checkpoint_sha256": hash_file(model.checkpoint),
         "task": model.task,
         "steps": sampling.num_inference_steps or model.network.num_inference_steps,
         "samples": sampling.num_samples or model.network.num_samples,
         "sampler": sampling.sampler or model.network.sampler,
         "seed": sampling.seed,
         "threshold": model.threshold,
-        "hard_uncertainty": model.hard_uncertainty,
+        "hard_uncertainty": None,
         "device": str(model.device),
     }
 
@@ -181,10 +190,11 @@ def _run_case(model: Model, item: dict[str, Any], options: Options) -> dict[str,
     if options.report:
         with write_atomically(options.output / "pictures" / f"{item['id']}.png") as temporary:
             temporary.write_bytes(draw_case(maps, model.names, label, number))
-    return {"outputs": outputs, **_describe(model, maps, label), "slice": number}
+        gc.collect()  # a figure of matplotlib is a cycle: without this a cohort grows by more than 1 MiB a case
+    return {"outputs": outputs, **_describe(model, maps, label, options.hard_uncertainty), "slice": number}
 
 
-def _describe(model: Model, maps: CaseMaps, label: np.ndarray | None) -> dict[str, Any]:
+def _describe(model: Model, maps: CaseMaps, label: np.ndarray | None, hard_uncertainty: float | None) -> dict[str, Any]:
     """Sizes, uncertainty and verdict of a case, in the axes of the prediction."""
     affine = np.asarray(maps.meta["affine"], float)[:3, :3] if maps.refined.ndim == 3 else None
     voxel_ml = None if affine is None else abs(float(np.linalg.det(affine))) / 1000
@@ -198,7 +208,7 @@ def _describe(model: Model, maps: CaseMaps, label: np.ndarray | None) -> dict[st
         "spacing_mm": None if affine is None else [round(float(edge), 4) for edge in np.linalg.norm(affine, axis=0)],
         "classes": classes,
         "uncertainty": uncertainty,
-        "verdict": judge(maps.refined, maps.prior, uncertainty, model.hard_uncertainty),
+        "verdict": judge(maps.refined, maps.prior, uncertainty, hard_uncertainty),
     }
 
 

@@ -67,7 +67,7 @@ def judge(
     if share is not None and share > HARD_CHANGE:
         reasons.append(f"the refiner changed {share:.0%} of the mask, more than {HARD_CHANGE:.0%}")
     if uncertainty is not None and hard_uncertainty is not None and uncertainty > hard_uncertainty:
-        reasons.append(f"{uncertainty:.3f} nats a mask pixel, more than {hard_uncertainty:g}")
+        reasons.append(f"{uncertainty:.3f} nats a mask pixel, more than the usual {hard_uncertainty:.3f}")
     return {
         "agreement": 2 * same / sum(sizes) if sum(sizes) else None,
         "changed_pixels": int(changed.sum()),

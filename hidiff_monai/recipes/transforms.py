@@ -130,7 +130,7 @@ def augment_2d(
     keys = ["image", "label"]
     resized = Resized(keys, crop_size, mode=["area", "nearest-exact"])
     cropped = [
-        SpatialPadd(keys, crop_size),
+        SpatialPadd(keys, crop_size, mode="edge"),  # as the network pads what it predicts
         RandSpatialCropSamplesd(keys, crop_size, num_crops, random_size=False),
     ]
     flipped = [

@@ -188,3 +188,23 @@ def test_a_run_that_cannot_start_says_why(
         run_prediction(**run)
     assert re.search(message, str(find_value_error(raised.value)))
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_an_earlier_run_says_what_is_usual(
+    tmp_path: Path, bundle_arguments: Arguments, write_photograph: Callable[..., None]
+) -> None:
+    for seed in range(6):
+        write_photograph(tmp_path / "known" / f"{seed}.png", seed=seed)
+    write_photograph(tmp_path / "in" / "x.png", seed=9)
+    arguments = bundle_arguments("kvasir_seg")
+    known = run_prediction(source=tmp_path / "known", output=tmp_path / "first", report=False, **arguments)
+    usual = float(np.quantile([case["uncertainty"] for case in known["cases"]], 0.9))
+    run: dict[str, Any] = {"source": tmp_path / "in", "output": tmp_path / "second", **arguments}
+    manifest = run_prediction(reference=tmp_path / "first", report=False, **run)
+    assert manifest["hard_uncertainty"] == pytest.approx(usual)
+    (case,) = manifest["cases"]
+    assert any("than the usual" in reason for reason in case["verdict"]["reasons"]) == (case["uncertainty"] > usual)
+    with pytest.raises(ValueError, match="its samples is 4, that of this run 2; expected the same model"):
+        run_prediction(reference=tmp_path / "first", samples=2, **run)
+    with pytest.raises(ValueError, match="no manifest.json of an earlier run"):
+        run_prediction(reference=tmp_path / "nowhere", **run)

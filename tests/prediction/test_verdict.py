@@ -37,7 +37,7 @@ def test_the_verdict_counts_what_changed() -> None:
 def test_a_sure_case_that_stayed_as_it_was_looks_easy() -> None:
     verdict = judge(PRIOR, PRIOR, uncertainty=0.2, hard_uncertainty=0.3)
     assert verdict["agreement"] == 1 and verdict["where"] == "nowhere" and not verdict["looks_hard"]
-    assert judge(PRIOR, PRIOR, 0.4, 0.3)["reasons"] == ["0.400 nats a mask pixel, more than 0.3"]
+    assert judge(PRIOR, PRIOR, 0.4, 0.3)["reasons"] == ["0.400 nats a mask pixel, more than the usual 0.300"]
 
 
 def test_an_empty_mask_looks_hard_and_divides_by_nothing() -> None:

@@ -1,0 +1,49 @@
+"""What uncertainty is usual for a model: told by an earlier run on cases it is known on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+USUAL = 0.9  # share of the reference cases that are at most this uncertain
+SAME = ("bundle", "checkpoint_sha256", "steps", "samples", "sampler", "threshold")
+FEWEST = 5
+
+
+def usual_uncertainty(folder: str | Path, facts: Mapping[str, Any]) -> float:
+    """The uncertainty that nine in ten cases of an earlier run do not exceed, in nats a mask pixel.
+
+    Uncertainty has no scale of its own: thin vessels are all border, a liver hardly has one. So a case is compared with
+    cases that the model is known on, validation cases for example.
+
+    Args:
+        folder: the output folder of the earlier run.
+        facts: of this run; its `SAME` must be those of the earlier one.
+
+    Raises:
+        ValueError: if there is no such run, it had another model or other settings, or too few cases.
+    """
+    file = Path(folder) / "manifest.json"
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        values = [case["uncertainty"] for case in manifest["cases"] if case["status"] == "done"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"--reference {folder}: no manifest.json of an earlier run ({type(error).__name__}); expected the output "
+            "folder of `hidiff predict` on cases the model is known on: make it first"
+        ) from error
+    other = [key for key in SAME if manifest.get(key) != facts[key]]
+    if other:
+        key = other[0]
+        raise ValueError(
+            f"--reference {folder}: its {key} is {manifest.get(key)!r}, that of this run {facts[key]!r}; expected the "
+            "same model and settings: predict the reference cases anew"
+        )
+    known = [float(value) for value in values if value is not None]
+    if len(known) < FEWEST:
+        raise ValueError(f"--reference {folder}: {len(known)} cases with a mask; expected {FEWEST} or more")
+    return float(np.quantile(known, USUAL))
