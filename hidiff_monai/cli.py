@@ -155,7 +155,7 @@ def predict(
     manifest = run_prediction(
         bundle, input, output, checkpoint, device, steps, samples, labels, reference, rtstruct, report, overrides
     )
-    print(_as_json(manifest) if json else format_summary(manifest, Path(str(output))))
+    print(_as_json(manifest) if json else format_summary(manifest, Path(str(output)).expanduser()))
     if any(case["status"] == "failed" for case in manifest["cases"]):
         sys.exit(1)
 
@@ -319,6 +319,9 @@ def main(arguments: list[str] | None = None) -> Any:
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(1)
 
 

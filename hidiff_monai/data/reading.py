@@ -10,7 +10,7 @@ from typing import NamedTuple
 import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from PIL import Image
+from PIL import Image, ImageOps
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, ImageFileError)
 
@@ -40,7 +40,8 @@ class Pixels(NamedTuple):
 def read_pixels(file: str | Path) -> Pixels:
     """Reads a file completely.
 
-    1-bit masks come as {0, 255}; a palette image comes as the colours it shows, with one channel where all are grey.
+    Pictures come upright, as their EXIF orientation demands. 1-bit masks come as {0, 255}; a palette image comes as
+    the colours it shows, with one channel where all are grey.
 
     Args:
         file: .nii, .nii.gz, .npy (rows first, channels last) or whatever PIL opens.
@@ -73,7 +74,8 @@ def read_stack(file: str | Path) -> Pixels:
 
 
 def _read_with_pil(file: str | Path) -> np.ndarray:
-    with Image.open(file) as image:
+    with Image.open(file) as stored:
+        image = ImageOps.exif_transpose(stored)
         if image.mode == "1":
             return np.asarray(image.convert("L"))
         if image.mode != "P":

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import torch
 from monai.config import KeysCollection
@@ -140,12 +141,17 @@ def _read(file: str) -> Pixels:
     except UNREADABLE as error:
         found, expected, mend = describe_unreadable(file, error)
         raise ValueError(f"{file}: {found}; expected {expected}: {mend}") from error
+    if not np.issubdtype(pixels.array.dtype, np.integer) and not np.issubdtype(pixels.array.dtype, np.floating):
+        raise ValueError(f"{file}: voxels of type {pixels.array.dtype}; expected real numbers: export it in grey")
     if len(pixels.spatial_shape) != 3 or pixels.channels != 1 or pixels.affine is None:
         raise ValueError(f"{file}: shape {pixels.array.shape}; expected one volume (X, Y, Z): export it as such")
     if not np.isfinite(pixels.array).all():
         raise ValueError(f"{file}: holds NaN or infinity; expected finite values: replace them, or export it again")
     if not np.isfinite(pixels.affine).all() or np.linalg.matrix_rank(pixels.affine) < 4:
         raise ValueError(f"{file}: an affine that cannot be inverted; expected voxel to world in mm: export it again")
+    unit = nibabel.load(file).header.get_xyzt_units()[0]  # type: ignore[attr-defined]
+    if unit in ("meter", "micron"):
+        raise ValueError(f"{file}: its unit is the {unit}; expected mm: scale the affine and set the unit")
     return pixels
 
 

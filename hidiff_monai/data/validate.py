@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from hidiff_monai.io.images import read_orientation
+
 from .datalist import FILE_KEYS, absolute_paths, read_datalist, require_folder
 from .labels import check_label, list_values, require_label_rule
 from .leakage import SECTIONS, check_leakage
@@ -107,6 +109,8 @@ def _check_case(case: dict[str, Any], datalist: dict[str, Any], labelled: bool) 
             image = pixels
             if "slices" in case:
                 yield from _check_prepared(case, depth=pixels.spatial_shape[0])
+        elif image is not None and "slices" not in case:
+            yield from _check_orientation(case, key)
         for finding in find_problems(key, pixels, image, datalist):
             yield _problem(case, key, *finding)
 
@@ -120,6 +124,14 @@ def _check_prepared(case: dict[str, Any], depth: int) -> Iterator[Problem]:
         yield _problem(case, "image", str(error), "the geometry that preparation wrote beside it", mend)
     if depth != case["slices"]:
         yield _problem(case, "image", f"{depth} slices", f"the datalist's {case['slices']}", mend)
+
+
+def _check_orientation(case: dict[str, Any], key: str) -> Iterator[Problem]:
+    """A camera's note on how to turn its picture, of which what was drawn on it knows nothing: which way up was it?"""
+    turned, own = (read_orientation(case[name]) for name in ("image", key))
+    if turned != own:
+        mend = "turn the pixels of both as they belong together, and save them without EXIF"
+        yield _problem(case, key, f"EXIF orientation {own}, its image has {turned}", "the same", mend)
 
 
 def _problem(case: dict[str, Any], key: str, found: str, expected: str, mend: str) -> Problem:

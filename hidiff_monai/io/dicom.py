@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -79,8 +80,20 @@ def find_series(root: str | Path, progress: bool = True) -> list[DicomSeries]:
 
 
 def _list_files(root: Path) -> list[Path]:
-    files = [root] if root.is_file() else root.rglob("*")
+    files = [root] if root.is_file() else _walk(root)
     return sorted(filter(lambda file: _is_dicom(file, file.relative_to(root).parts), files), key=natural_order)
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Every file below a folder, through links too, each folder once."""
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(folder) / name for name in files)
 
 
 def _is_dicom(file: Path, parts: tuple[str, ...]) -> bool:

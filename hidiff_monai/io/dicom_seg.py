@@ -119,7 +119,7 @@ def read_segmentation(path: str | Path, volume: DicomVolume) -> np.ndarray:
         volume: the series it was drawn on.
 
     Returns:
-        (X, Y, Z) uint8, 0 the background and k the segment with number k.
+        (X, Y, Z) uint8, 0 the background and k the k-th segment in the order of their numbers.
 
     Raises:
         ValueError: as `read_segments`, or if segments overlap.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ def list_images(path: str | Path) -> list[str]:
     if not path.exists():
         raise ValueError(f"{path}: there is no such file or folder; expected a folder of images, or one: correct it")
     files = [path] if path.is_file() else sorted(path.glob("*"))
-    images = [str(file) for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    images = [str(file) for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")]
     stems = [Path(image).stem for image in images]
     shared = sorted({stem for stem in stems if stems.count(stem) > 1})
     if shared:
@@ -36,12 +37,12 @@ def list_images(path: str | Path) -> list[str]:
 
 def is_nifti(file: Path) -> bool:
     """Whether a file is named like a NIfTI volume; hidden ones, as macOS leaves them in archives, are not meant."""
-    return file.name.endswith(NIFTI_SUFFIXES) and not file.name.startswith(".")
+    return file.name.lower().endswith(NIFTI_SUFFIXES) and not file.name.startswith(".")
 
 
 def nifti_stem(file: Path) -> str:
     """The name of a .nii or .nii.gz file without these."""
-    return file.name.removesuffix(".gz").removesuffix(".nii")
+    return re.sub(r"\.nii(\.gz)?$", "", file.name, flags=re.IGNORECASE)
 
 
 def list_nifti(folder: Path, pattern: str = "*") -> list[Path]:

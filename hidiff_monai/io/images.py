@@ -55,6 +55,16 @@ def read_photograph(file: str | Path) -> Photograph:
     return Photograph(pixels.astype(np.float32), orientation if orientation in TO_STORED else 1)
 
 
+def read_orientation(file: str | Path) -> int:
+    """EXIF's orientation of a picture, 1 ... 8; 1 for files that have none or are no pictures."""
+    try:
+        with Image.open(file) as image:
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, SyntaxError, ValueError):
+        return 1
+    return orientation if orientation in TO_STORED else 1
+
+
 def write_mask(path: str | Path, values: np.ndarray, orientation: int = 1) -> None:
     """Writes a PNG on the grid of the photograph's file, with its orientation: both look alike in every viewer.
 

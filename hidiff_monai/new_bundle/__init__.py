@@ -65,6 +65,8 @@ def write_new_bundle(
 
 
 def _folder_name(name: str) -> str:
+    if not re.fullmatch(r"[\w .,()+-]+", str(name)):
+        raise ValueError(f"name '{name}'; expected letters, digits, spaces and .,()+-: it stands in configurations")
     folder = re.sub(r"\W+", "_", str(name).strip().lower()).strip("_")
     if not folder:
         raise ValueError(f"name '{name}'; expected letters or digits: they name the bundle's folder")
@@ -99,7 +101,9 @@ def _count_items(findings: Findings, file: Path, root: Path, train: Config) -> i
 
 
 def _refer_to(file: Path, root: Path) -> str:
-    """A datalist beside the data moves with them."""
+    """A datalist beside the data moves with them; an odd name would be read as an expression."""
+    if not re.fullmatch(r"[\w .-]+", file.name):
+        raise ValueError(f"{file.name}: expected letters, digits, spaces, dots and dashes: rename the datalist")
     return f"$@dataset_dir + '/{file.name}'" if file.parent == root else str(file)
 
 

@@ -128,7 +128,7 @@ def _set_metadata(metadata: Config, name: str, findings: Findings, window: list[
     image, mask = (f"network_data_format#{place}" for place in ("inputs#image", "outputs#pred"))
     metadata.set(f"{image}#num_channels", num_channels(findings))
     metadata.set(f"{image}#channel_def", _numbered(channel_names(findings)))
-    metadata.set(f"{image}#modality", "MR" if findings.modality.startswith("MR") else findings.modality)
+    metadata.set(f"{image}#modality", "unknown" if findings.modality.startswith("MR") else findings.modality)
     if findings.is_volume:
         metadata.set(f"{image}#format", "magnitude" if window is None else "hounsfield")
         metadata.set(f"{image}#value_range", [] if window is None else [0, 1])

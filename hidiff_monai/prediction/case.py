@@ -102,11 +102,22 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 def halve_batches(inferer: Inferer) -> int | None:
     """Halves the slices, or windows, at once; returns the new number, or None where it was 1."""
-    holder: Any = inferer
-    attribute = "batch_size"
-    if isinstance(inferer, BernoulliDiffusionInferer):
-        holder, attribute = inferer.window, "sw_batch_size"
-    if not isinstance(holder, VolumeInferer | SlidingWindowInferer) or getattr(holder, attribute) <= 1:
+    holder, name = _batch_of(inferer)
+    if holder is None or getattr(holder, name) <= 1:
         return None
-    setattr(holder, attribute, getattr(holder, attribute) // 2)
-    return int(getattr(holder, attribute))
+    setattr(holder, name, getattr(holder, name) // 2)
+    return batch_size(inferer)
+
+
+def batch_size(inferer: Inferer) -> int:
+    """Slices, or windows, at once. Draws are made batch by batch, so the uncertainty depends on it a little."""
+    holder, name = _batch_of(inferer)
+    return 1 if holder is None else int(getattr(holder, name))
+
+
+def _batch_of(inferer: Inferer) -> tuple[Any, str]:
+    """What has the number of a batch, and its name there."""
+    if isinstance(inferer, VolumeInferer):
+        return inferer, "batch_size"
+    window = inferer.window if isinstance(inferer, BernoulliDiffusionInferer) else None
+    return (window if isinstance(window, SlidingWindowInferer) else None), "sw_batch_size"

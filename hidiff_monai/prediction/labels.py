@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import numpy as np
 
 from hidiff_monai.data import read_pixels
 from hidiff_monai.data.reading import UNREADABLE
-from hidiff_monai.io import read_segmentation
+from hidiff_monai.io import read_segments
 from hidiff_monai.io.files import IMAGE_SUFFIXES, NIFTI_SUFFIXES
 from hidiff_monai.io.geometry import ras_affine, to_ras
 from hidiff_monai.prediction.outputs import source_volume
 
+JPEG_THRESHOLD = 127
 ENDINGS = ("_gt", "_label", "_labels", "_seg", "_mask", "")
 
 
@@ -27,46 +29,65 @@ def find_label(folder: Path | None, case_id: str) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def read_label(file: Path, meta: dict[str, Any], shape: tuple[int, ...], num_classes: int) -> np.ndarray:
+def read_label(file: Path, meta: dict[str, Any], shape: Sequence[int], names: Sequence[str]) -> np.ndarray:
     """Class numbers on a case's grid, uint8.
 
     Args:
-        file: NIfTI on the grid of the image in any orientation, a picture of the photograph's size, or DICOM-SEG.
+        file: NIfTI on the grid of the image in any orientation, a picture of the photograph's size, or DICOM-SEG
+            whose segments are called as the classes.
         meta: of the case's image.
         shape: of the case's grid.
-        num_classes: K, without the background; of one class, whatever is not dark counts.
+        names: of the classes; of a single one, any two values are background and foreground.
 
     Raises:
-        ValueError: if it cannot be read, lies on another grid, or holds other values than 0 ... K.
+        ValueError: if it cannot be read, lies on another grid, or holds other values or segments than the classes.
     """
     try:
-        label = _read(file, meta)
+        label = _read_segments(file, meta, names) if file.suffix == ".dcm" else _read(file, meta)
     except UNREADABLE as error:
         if isinstance(error, ValueError) and str(error).startswith(str(file)):
             raise
         raise ValueError(f"{file}: not readable ({type(error).__name__}); expected a label: export it again") from error
-    if label.shape != shape:
-        raise ValueError(f"{file}: shape {label.shape}; expected {shape}, as its image: resample it onto that grid")
-    if num_classes == 1:
-        return (label > (127 if label.max() > 1 else 0)).astype(np.uint8)
-    if not np.isin(label, range(num_classes + 1)).all():
-        largest = label.max()
-        raise ValueError(f"{file}: values up to {largest:g}; expected class numbers 0 to {num_classes}: map them")
+    if label.shape != tuple(shape):
+        raise ValueError(f"{file}: shape {label.shape}; expected {tuple(shape)}, as its image: resample it there")
+    values = np.unique(label)
+    if len(names) == 1 and file.suffix.lower() in (".jpg", ".jpeg"):
+        return (label > JPEG_THRESHOLD).astype(np.uint8)
+    if len(names) == 1 and len(values) <= 2 and values.min() == 0:
+        return (label > 0).astype(np.uint8)
+    if not np.isin(values, range(len(names) + 1)).all():
+        expected = f"class numbers 0 to {len(names)}" if len(names) > 1 else "0 and one other value"
+        raise ValueError(f"{file}: values up to {values.max():g}; expected {expected}: map them")
     return label.astype(np.uint8)
 
 
 def _read(file: Path, meta: dict[str, Any]) -> np.ndarray:
-    if file.suffix == ".dcm":
-        volume = source_volume(meta)
-        return to_ras(read_segmentation(file, volume), volume.affine)
     pixels = read_pixels(file)
+    if pixels.channels > 1 and np.ptp(pixels.array, axis=-1).any():
+        raise ValueError(f"{file}: {pixels.channels} channels; expected one: save the label in grey")
     if pixels.affine is None:
         return pixels.array[..., 0]
+    if "source_affine" not in meta:
+        raise ValueError(f"{file}: is a volume; expected a picture, as its image")
     geometry = {"affine": pixels.affine, "shape": pixels.spatial_shape, "slices": [0, None]}
     here = {"affine": meta["source_affine"], "shape": meta["source_shape"], "slices": [0, None]}
     if not np.allclose(ras_affine(geometry), ras_affine(here), atol=1e-2):
         raise ValueError(f"{file}: lies elsewhere than its image; expected one grid: resample it onto the image's")
     return to_ras(pixels.array[..., 0], pixels.affine)
+
+
+def _read_segments(file: Path, meta: dict[str, Any], names: Sequence[str]) -> np.ndarray:
+    if "slice_files" not in meta:
+        raise ValueError(f"{file}: is DICOM; expected NIfTI or a picture, as its image")
+    volume = source_volume(meta)
+    segments, labels = read_segments(file, volume)
+    unknown = [label for label in labels if label not in names]
+    if unknown:
+        raise ValueError(f"{file}: segments {unknown}; expected some of {list(names)}: rename or remove them")
+    mask = np.zeros(segments.shape[1:], np.uint8)
+    for segment, label in zip(segments, labels, strict=True):
+        mask[segment] = list(names).index(label) + 1
+    return to_ras(mask, volume.affine)
 
 
 def dice_of_class(refined: np.ndarray, label: np.ndarray, number: int) -> float | None:

@@ -140,7 +140,7 @@ def load_model(
         names=names,
         modality=metadata["network_data_format"]["inputs"]["image"]["modality"],
         task=metadata["task"],
-        threshold=_number(parser, config, "threshold") or 0.5,
+        threshold=_threshold(parser, config),
         settings=json.loads(json.dumps({"steps": steps, "samples": samples, **(overrides or {})}, default=str)),
     )
 
@@ -161,11 +161,12 @@ def _build(parser: ConfigParser, key: str, overrides: Mapping[str, Any]) -> Any:
         ) from error
 
 
-def _number(parser: ConfigParser, config: Mapping[str, Any], key: str) -> float | None:
-    value = parser.get_parsed_content(key) if key in config else None
-    if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
-        raise ValueError(f"--{key} {value!r}; expected a number")
-    return None if value is None else float(value)
+def _threshold(parser: ConfigParser, config: Mapping[str, Any]) -> float:
+    """The bundle's threshold; one half where it has none, as bundles of several classes."""
+    value = parser.get_parsed_content("threshold") if "threshold" in config else 0.5
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError(f"--threshold {value!r}; expected a number in [0, 1]")
+    return float(value)
 
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:

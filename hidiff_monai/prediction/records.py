@@ -4,55 +4,102 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hidiff_monai.io import write_atomically
 
+OUTPUTS = ("{}_mask.png", "{}_mask.nii.gz", "{}_mask.dcm", "{}_rtstruct.dcm", "pictures/{}.png") + tuple(
+    f"{{}}_entropy{suffix}" for suffix in (".png", ".nii.gz", ".dcm")
+)
+
 
 class Records:
-    """The folder ``cases/`` of a run: ``<id>.json``, written when everything else of the case is there.
+    """The folder ``cases/`` of a run: ``<id>.json`` says "begun" first, and "done" when all of the case is there.
 
     Args:
         output: the run's folder.
         settings: everything beside its files that a case's result depends on, as JSON values.
+        needs_picture: whether a case without a picture is not done.
     """
 
-    def __init__(self, output: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, output: Path, settings: Mapping[str, Any], needs_picture: bool) -> None:
         self.output = output
-        self.folder = output / "cases"
         self.settings = settings
+        self.needs_picture = needs_picture
 
-    def find_done(self, item: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The record of a case that was done before from the very same files with the same settings, else None."""
+    def find_done(self, item: Mapping[str, Any], fingerprint: str) -> dict[str, Any] | None:
+        """The record of a case that was done before with the same fingerprint and whose files are there, else None."""
+        record = self._read(item)
         try:
-            record = json.loads(self._file(item).read_text(encoding="utf-8"))
-            is_same = record["status"] == "done" and record["fingerprint"] == self.fingerprint(item)
-            is_whole = is_same and all((self.output / name).is_file() for name in record["outputs"].values())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            is_same = record is not None and record["status"] == "done" and record["fingerprint"] == fingerprint
+            names = [*record["outputs"].values()] if record is not None and is_same else [""]
+        except (KeyError, TypeError, AttributeError):
             return None
-        return record if is_whole else None
+        names += [f"pictures/{item['id']}.png"] if self.needs_picture else []
+        return record if all((self.output / name).is_file() for name in names) else None
 
-    def write(self, item: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    def begin(self, item: Mapping[str, Any]) -> None:
+        """Takes away what an earlier run left of a case, so that nothing of it stands beside the new result.
+
+        Raises:
+            ValueError: if a file of such a name is there that no run of this folder has written.
+        """
+        files = [self.output / name.format(item["id"]) for name in OUTPUTS]
+        there = [file for file in files if file.exists()]
+        if there and self._read(item) is None:
+            raise ValueError(
+                f"{there[0].name}: is in the output folder already, and not from a run of `hidiff predict`; expected "
+                "no such file: move it, or choose another --output"
+            )
+        self._write(item, {"status": "begun"})
+        for file in there:
+            file.unlink()
+
+    def finish(self, item: Mapping[str, Any], record: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
         """Keeps the record of a case, with its fingerprint."""
-        content = {"id": item["id"], **record, "fingerprint": self.fingerprint(item)}
-        with write_atomically(self._file(item)) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        return content
+        return self._write(item, {**record, "fingerprint": fingerprint})
 
-    def fingerprint(self, item: Mapping[str, Any]) -> str:
+    def fingerprint(self, files: Sequence[Path]) -> str:
         """SHA-256 of names, sizes and times of a case's files, and of the settings; empty where a file is gone."""
         try:
-            stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files_of(item)]
+            stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         except OSError:
             return ""
         return hashlib.sha256(json.dumps([stats, self.settings], sort_keys=True).encode()).hexdigest()
 
+    def _read(self, item: Mapping[str, Any]) -> dict[str, Any] | None:
+        try:
+            record = json.loads(self._file(item).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
+
+    def _write(self, item: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+        content = {"id": item["id"], **record}
+        with write_atomically(self._file(item)) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        return content
+
     def _file(self, item: Mapping[str, Any]) -> Path:
-        return self.folder / f"{item['id']}.json"
+        return self.output / "cases" / f"{item['id']}.json"
 
 
 def files_of(item: Mapping[str, Any]) -> list[Path]:
     """The files a case is read from."""
     return [Path(item["image"])] if isinstance(item["image"], str) else [Path(file) for file in item["image"]]
+
+
+def with_safe_id(item: Mapping[str, Any]) -> dict[str, Any]:
+    """The case with a name that every file system takes: no bytes that are no text, and not too long."""
+    name = str(item["id"])
+    safe = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\ufffd", "_")
+    if len(safe.encode()) > MAX_BYTES:
+        safe = safe.encode()[: MAX_BYTES - 9].decode("utf-8", "ignore")
+    if safe != name:
+        safe = f"{safe}_{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+    return {**item, "id": safe}
+
+
+MAX_BYTES = 150  # of the 255 that a file name may have

@@ -1,11 +1,11 @@
-"""What uncertainty is usual for a model: told by an earlier run on cases it is known on."""
+"""What is usual for a model: told by an earlier run on cases it is known on."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,10 +14,22 @@ SAME = ("bundle", "checkpoint_sha256", "steps", "samples", "sampler", "threshold
 FEWEST = 5
 
 
-def usual_uncertainty(folder: str | Path, facts: Mapping[str, Any]) -> float:
-    """The uncertainty that nine in ten cases of an earlier run do not exceed, in nats a mask pixel.
+class Usual(NamedTuple):
+    """What nine in ten cases do not exceed; a case beyond it looks hard.
 
-    Uncertainty has no scale of its own: thin vessels are all border, a liver hardly has one. So a case is compared with
+    Attributes:
+        uncertainty: nats a mask pixel; None where nothing is known.
+        changed_share: of the mask, in [0, 1].
+    """
+
+    uncertainty: float | None = None
+    changed_share: float = 0.25
+
+
+def read_usual(folder: str | Path, facts: Mapping[str, Any]) -> Usual:
+    """The limits that an earlier run tells.
+
+    Neither has a scale of its own: thin vessels are all border, a liver hardly has one. So a case is compared with
     cases that the model is known on, validation cases for example.
 
     Args:
@@ -30,7 +42,7 @@ def usual_uncertainty(folder: str | Path, facts: Mapping[str, Any]) -> float:
     file = Path(folder) / "manifest.json"
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
-        values = [case["uncertainty"] for case in manifest["cases"] if case["status"] == "done"]
+        done = [case for case in manifest["cases"] if case["status"] == "done" and case["uncertainty"] is not None]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"--reference {folder}: no manifest.json of an earlier run ({type(error).__name__}); expected the output "
@@ -43,7 +55,7 @@ def usual_uncertainty(folder: str | Path, facts: Mapping[str, Any]) -> float:
             f"--reference {folder}: its {key} is {manifest.get(key)!r}, that of this run {facts[key]!r}; expected the "
             "same model and settings: predict the reference cases anew"
         )
-    known = [float(value) for value in values if value is not None]
-    if len(known) < FEWEST:
-        raise ValueError(f"--reference {folder}: {len(known)} cases with a mask; expected {FEWEST} or more")
-    return float(np.quantile(known, USUAL))
+    if len(done) < FEWEST:
+        raise ValueError(f"--reference {folder}: {len(done)} cases with a mask; expected {FEWEST} or more")
+    uncertainty = np.quantile([case["uncertainty"] for case in done], USUAL)
+    return Usual(float(uncertainty), float(np.quantile([case["verdict"]["changed_share"] for case in done], USUAL)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import gc
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -14,15 +14,25 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from hidiff_monai.io import require_writable, write_atomically
+import hidiff_monai
+from hidiff_monai.io import write_atomically
 from hidiff_monai.io.errors import find_value_error
-from hidiff_monai.prediction.case import CaseMaps, predict_case, read_case
+from hidiff_monai.prediction.case import CaseMaps, batch_size, predict_case, read_case
 from hidiff_monai.prediction.labels import dice_of_class, find_label, read_label
 from hidiff_monai.prediction.model import Model, load_model
 from hidiff_monai.prediction.outputs import draw_case, write_case
-from hidiff_monai.prediction.records import Records, files_of
-from hidiff_monai.prediction.reference import usual_uncertainty
-from hidiff_monai.prediction.verdict import judge, measure_classes, measure_uncertainty, most_telling_slice
+from hidiff_monai.prediction.places import Places, require_places
+from hidiff_monai.prediction.records import Records, files_of, with_safe_id
+from hidiff_monai.prediction.reference import Usual, read_usual
+from hidiff_monai.prediction.verdict import (
+    axial_axis,
+    compare_masks,
+    describe_place,
+    measure_classes,
+    measure_uncertainty,
+    most_telling_slice,
+    why_hard,
+)
 from hidiff_monai.report import hash_file, write_manifest, write_prediction_report
 
 MAX_LISTED = 10
@@ -33,20 +43,12 @@ class Options:
     """What is written for each case.
 
     Attributes:
-        output: the run's folder.
-        source: file or folder with the cases.
-        labels: a folder with a reader's labels, for Dice and error maps; None without.
         rtstruct: whether a DICOM series gets a structure set too.
         report: whether pictures and the page are made.
-        hard_uncertainty: nats a mask pixel from which on a case looks hard; None where nothing is known.
     """
 
-    output: Path
-    source: Path
-    labels: Path | None
     rtstruct: bool
     report: bool
-    hard_uncertainty: float | None = None
 
 
 def run_prediction(
@@ -77,7 +79,7 @@ def run_prediction(
         steps: steps of the reverse chain; None for the bundle's.
         samples: chains behind the uncertainty; None for the bundle's.
         labels: a folder with ``<id>.nii.gz``, ``<id>_gt.png`` and the like, for Dice and error maps.
-        reference: the output of an earlier run on cases the model is known on, see `usual_uncertainty`.
+        reference: the output of an earlier run on cases the model is known on, see `read_usual`.
         rtstruct: writes a structure set beside each DICOM-SEG.
         report: makes the page.
         overrides: further keys of the bundle's inference configuration.
@@ -89,53 +91,67 @@ def run_prediction(
         ValueError: if the run cannot start: bundle, weights, input, output or an option is wrong.
     """
     start = perf_counter()
-    options = _check_places(source, output, labels, rtstruct, report)
-    model = load_model(bundle, options.source, checkpoint, device, steps, samples, overrides)
+    places, options = require_places(source, output, labels), Options(rtstruct, report)
+    model = load_model(bundle, places.source, checkpoint, device, steps, samples, overrides)
     facts = _facts(model)
-    if reference is not None:
-        options = replace(options, hard_uncertainty=usual_uncertainty(str(reference), facts))
-        facts["hard_uncertainty"] = options.hard_uncertainty
-    settings = {**model.settings, **facts, "rtstruct": rtstruct, "report": report, "labels": str(labels)}
-    records = Records(options.output, settings)
+    usual = Usual() if reference is None else read_usual(str(reference), facts)
+    records = Records(places.output, {**model.settings, **facts, "rtstruct": rtstruct}, needs_picture=report)
+    items = [with_safe_id(item) for item in model.items]
     done = []
     try:
-        for item in tqdm(model.items, desc="Predicting", unit="case"):
-            done.append(records.find_done(item) or records.write(item, _try_case(model, item, options)))
+        for item in tqdm(items, desc="Predicting", unit="case"):
+            done.append(_one_case(model, item, places, options, records))
     finally:  # interrupted, what is there is told all the same
         manifest = write_manifest(
-            options.output / "manifest.json",
+            places.output / "manifest.json",
             **facts,
             checkpoint=model.checkpoint,
+            device=str(model.device),
+            hard_uncertainty=usual.uncertainty,
+            hard_change=usual.changed_share,
             seconds=round(perf_counter() - start, 2),
-            planned=len(model.items),
-            cases=[{key: value for key, value in record.items() if key != "fingerprint"} for record in done],
+            planned=len(items),
+            cases=[_told(record, usual) for record in done],
         )
-        if report and done:
-            pictures = {case["id"]: options.output / "pictures" / f"{case['id']}.png" for case in manifest["cases"]}
-            shown = {name: file for name, file in pictures.items() if file.is_file()}
-            write_prediction_report(options.output, manifest, shown)
+        _write_page(manifest, places.output, report and bool(done))
     return manifest
 
 
-def _check_places(
-    source: str | Path, output: str | Path, labels: str | Path | None, rtstruct: bool, report: bool
-) -> Options:
-    here, there = (Path(str(place)).expanduser().absolute() for place in (source, output))
-    if not here.exists():
-        raise ValueError(f"--input {here}: there is no such file or folder; expected images: correct the path")
-    if there == here or (here.is_dir() and here in there.parents):
-        raise ValueError(f"--output {there}: lies in the input; expected another folder: a rerun would read its masks")
-    folder = Path(str(labels)).expanduser().absolute() if labels is not None else None
-    if folder is not None and not folder.is_dir():
-        raise ValueError(f"--labels {folder}: is no folder; expected one with a label for each case's name: correct it")
-    require_writable(there)
-    return Options(there, here, folder, rtstruct, report)
+def _one_case(model: Model, item: dict[str, Any], places: Places, options: Options, records: Records) -> dict[str, Any]:
+    label = find_label(places.labels, item["id"])
+    fingerprint = records.fingerprint([*files_of(item), *([label] if label else [])])
+    done = records.find_done(item, fingerprint)
+    if done is not None:
+        return done
+    return records.finish(item, _try_case(model, item, label, places, options, records), fingerprint)
+
+
+def _told(record: Mapping[str, Any], usual: Usual) -> dict[str, Any]:
+    """A record as it stands in the manifest, with what follows from what is usual."""
+    case = {key: value for key, value in record.items() if key != "fingerprint"}
+    if case["status"] == "done":
+        reasons = why_hard(case["verdict"], case["uncertainty"], usual)
+        case["verdict"] = {**case["verdict"], "looks_hard": bool(reasons), "reasons": reasons}
+    return case
+
+
+def _write_page(manifest: Mapping[str, Any], output: Path, is_wanted: bool) -> None:
+    """The page of this run; one of an earlier run would tell of other masks."""
+    if not is_wanted:
+        (output / "index.html").unlink(missing_ok=True)
+        return
+    pictures = {case["id"]: output / "pictures" / f"{case['id']}.png" for case in manifest["cases"]}
+    write_prediction_report(output, manifest, {name: file for name, file in pictures.items() if file.is_file()})
 
 
 def _facts(model: Model) -> dict[str, Any]:
+    """What a case's result depends on beside its files and the command line."""
     sampling = model.sampling
+    configs = [model.bundle / "configs" / f"{name}.json" for name in ("inference", "metadata")]
     return {
+        "hidiff_monai": hidiff_monai.__version__,
         "bundle": model.bundle.name,
+        "bundle_sha256": [hash_file(config) for config in configs],
         "checkpoint_sha256": hash_file(model.checkpoint),
         "task": model.task,
         "steps": sampling.num_inference_steps or model.network.num_inference_steps,
@@ -143,24 +159,25 @@ def _facts(model: Model) -> dict[str, Any]:
         "sampler": sampling.sampler or model.network.sampler,
         "seed": sampling.seed,
         "threshold": model.threshold,
-        "hard_uncertainty": None,
-        "device": str(model.device),
     }
 
 
-def _try_case(model: Model, item: Mapping[str, Any], options: Options) -> dict[str, Any]:
+def _try_case(
+    model: Model, item: dict[str, Any], label: Path | None, places: Places, options: Options, records: Records
+) -> dict[str, Any]:
     """The record of a case, also of one that cannot be done: one bad case does not cost the others."""
     start = perf_counter()
-    files = [_relative(file, options.source) for file in files_of(item)]
+    files = [places.relative(file) for file in files_of(item)]
     told = {"input": {"files": files, "format": item["format"]}}
     try:
-        result = _run_case(model, dict(item), options)
+        records.begin(item)
+        result = _run_case(model, item, label, places, options)
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
         message = find_value_error(error)
         if message is not None:
-            return {"status": "failed", "error": _shorten(str(message), options.source), **told}
+            return {"status": "failed", "error": places.shorten(str(message)), **told}
         # the text of any other error may quote a header, so only its place is told
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
@@ -168,47 +185,40 @@ def _try_case(model: Model, item: Mapping[str, Any], options: Options) -> dict[s
     return {"status": "done", "error": None, **told, **result, "seconds": round(perf_counter() - start, 3)}
 
 
-def _relative(file: Path, source: Path) -> str:
-    return file.relative_to(source).as_posix() if source.is_dir() else file.name
-
-
-def _shorten(message: str, source: Path) -> str:
-    """Paths as they stand below the input: a manifest may be passed on, and folders above it name people."""
-    return message.replace(f"{source}/", "") if source.is_dir() else message.replace(f"{source.parent}/", "")
-
-
-def _run_case(model: Model, item: dict[str, Any], options: Options) -> dict[str, Any]:
+def _run_case(
+    model: Model, item: dict[str, Any], label_file: Path | None, places: Places, options: Options
+) -> dict[str, Any]:
     image = read_case(model, item)
-    label_file = find_label(options.labels, item["id"])
-    grid = tuple(image.shape[1:])
-    label = None if label_file is None else read_label(label_file, dict(image.meta), grid, len(model.names))
+    label = None if label_file is None else read_label(label_file, dict(image.meta), image.shape[1:], model.names)
     maps = predict_case(model, image)
     number = most_telling_slice(maps.refined, maps.prior, maps.entropy) if maps.refined.ndim == 3 else None
-    outputs = write_case(
-        options.output / item["id"], maps, model.names, f"HiDiff {model.bundle.name}", options.rtstruct
-    )
+    algorithm = f"HiDiff {model.bundle.name}"
+    outputs = write_case(places.output / item["id"], maps, model.names, algorithm, options.rtstruct)
     if options.report:
-        with write_atomically(options.output / "pictures" / f"{item['id']}.png") as temporary:
+        with write_atomically(places.output / "pictures" / f"{item['id']}.png") as temporary:
             temporary.write_bytes(draw_case(maps, model.names, label, number))
         gc.collect()  # a figure of matplotlib is a cycle: without this a cohort grows by more than 1 MiB a case
-    return {"outputs": outputs, **_describe(model, maps, label, options.hard_uncertainty), "slice": number}
+    shown = None if number is None else axial_axis(maps.meta).to_source(number)
+    batch = {"batch_size": batch_size(model.inferer)}
+    return {"outputs": outputs, **_describe(maps, model.names, label), "slice": shown, **batch}
 
 
-def _describe(model: Model, maps: CaseMaps, label: np.ndarray | None, hard_uncertainty: float | None) -> dict[str, Any]:
-    """Sizes, uncertainty and verdict of a case, in the axes of the prediction."""
-    affine = np.asarray(maps.meta["affine"], float)[:3, :3] if maps.refined.ndim == 3 else None
+def _describe(maps: CaseMaps, names: Sequence[str], label: np.ndarray | None) -> dict[str, Any]:
+    """Sizes, uncertainty and verdict of a case; shape, spacing and slices as in its source."""
+    is_volume = maps.refined.ndim == 3
+    affine = np.asarray(maps.meta["source_affine"], float)[:3, :3] if is_volume else None
     voxel_ml = None if affine is None else abs(float(np.linalg.det(affine))) / 1000
-    classes = measure_classes(maps.refined, maps.prior, model.names, voxel_ml)
+    classes = measure_classes(maps.refined, maps.prior, names, voxel_ml)
     if label is not None:
         for number, entry in enumerate(classes, start=1):
             entry["dice"] = dice_of_class(maps.refined, label, number)
-    uncertainty = measure_uncertainty(maps.entropy, maps.refined)
+    where = describe_place(maps.refined != maps.prior, axial_axis(maps.meta) if is_volume else None)
     return {
-        "shape": list(maps.refined.shape),
+        "shape": [int(size) for size in (maps.meta["source_shape"] if is_volume else maps.refined.shape)],
         "spacing_mm": None if affine is None else [round(float(edge), 4) for edge in np.linalg.norm(affine, axis=0)],
         "classes": classes,
-        "uncertainty": uncertainty,
-        "verdict": judge(maps.refined, maps.prior, uncertainty, hard_uncertainty),
+        "uncertainty": measure_uncertainty(maps.entropy, maps.refined),
+        "verdict": {**compare_masks(maps.refined, maps.prior), "where": where},
     }
 
 

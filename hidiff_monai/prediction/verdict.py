@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from nibabel.orientations import io_orientation
 
 from hidiff_monai.inferers import case_uncertainty
-
-HARD_CHANGE = 0.1  # of the mask
+from hidiff_monai.prediction.reference import Usual
 
 
 def measure_classes(
@@ -44,52 +44,87 @@ def measure_uncertainty(entropy: np.ndarray, refined: np.ndarray) -> float | Non
     return case_uncertainty(torch.from_numpy(entropy).double(), torch.from_numpy((refined > 0).astype(np.float32)))
 
 
-def judge(
-    refined: np.ndarray, prior: np.ndarray, uncertainty: float | None, hard_uncertainty: float | None
-) -> dict[str, Any]:
-    """The refiner's verdict: how much of the mask it changed and where, and whether the case looks hard.
+def compare_masks(refined: np.ndarray, prior: np.ndarray) -> dict[str, Any]:
+    """How much of the mask the refiner changed.
 
     Args:
-        refined: class numbers, (H, W) upright or (X, Y, D) in RAS.
+        refined: class numbers, any shape.
         prior: likewise.
-        uncertainty: nats per foreground pixel, or None.
-        hard_uncertainty: from which on a case looks hard, or None where nobody has said.
 
     Returns:
-        *agreement*, Dice of prior and refined over all classes; *changed_pixels*; *changed_share* of the larger
-        foreground; *where*, in words; *looks_hard* and its *reasons*.
+        *agreement*, Dice of prior and refined over all classes, None where both are empty; *changed_pixels*;
+        *changed_share* of the larger foreground, None likewise.
     """
-    changed = refined != prior
+    changed = int((refined != prior).sum())
     sizes = (int((refined > 0).sum()), int((prior > 0).sum()))
-    share = float(changed.sum() / max(sizes)) if max(sizes) else None
     same = int(((refined == prior) & (refined > 0)).sum())
-    reasons = ["no pixel is foreground"] if not sizes[0] else []
-    if share is not None and share > HARD_CHANGE:
-        reasons.append(f"the refiner changed {share:.0%} of the mask, more than {HARD_CHANGE:.0%}")
-    if uncertainty is not None and hard_uncertainty is not None and uncertainty > hard_uncertainty:
-        reasons.append(f"{uncertainty:.3f} nats a mask pixel, more than the usual {hard_uncertainty:.3f}")
     return {
         "agreement": 2 * same / sum(sizes) if sum(sizes) else None,
-        "changed_pixels": int(changed.sum()),
-        "changed_share": share,
-        "where": describe_place(changed),
-        "looks_hard": bool(reasons),
-        "reasons": reasons,
+        "changed_pixels": changed,
+        "changed_share": changed / max(sizes) if max(sizes) else None,
     }
 
 
-def describe_place(changed: np.ndarray) -> str:
-    """Where pixels changed: rows and columns of a photograph, slices of a volume (from 0, at the feet)."""
+def why_hard(verdict: Mapping[str, Any], uncertainty: float | None, usual: Usual) -> list[str]:
+    """The reasons why a case looks hard, none where it does not.
+
+    Args:
+        verdict: of `compare_masks`.
+        uncertainty: nats a mask pixel; None where the mask is empty.
+        usual: beyond which a case looks hard.
+    """
+    share = verdict["changed_share"]
+    reasons = ["no pixel is foreground"] if uncertainty is None else []
+    if share is not None and share > usual.changed_share:
+        text = f"the refiner changed {100 * share:.1f} % of the mask, more than the usual"
+        reasons.append(f"{text} {100 * usual.changed_share:.1f} %")
+    if uncertainty is not None and usual.uncertainty is not None and uncertainty > usual.uncertainty:
+        reasons.append(f"{uncertainty:.3f} nats a mask pixel, more than the usual {usual.uncertainty:.3f}")
+    return reasons
+
+
+class AxialAxis(NamedTuple):
+    """The axis of a source along which the slices of the prediction lie.
+
+    Attributes:
+        number: of the source's axes, 0 to 2.
+        is_reversed: whether the source counts from the head.
+        size: number of slices.
+    """
+
+    number: int
+    is_reversed: bool
+    size: int
+
+    def to_source(self, position: int) -> int:
+        """A slice counted from the feet, as the source counts it."""
+        return self.size - 1 - position if self.is_reversed else position
+
+
+def axial_axis(meta: Mapping[str, Any]) -> AxialAxis:
+    """Of a volume's *image*, from `LoadScand`."""
+    axes = io_orientation(np.asarray(meta["source_affine"], float))
+    number = int(np.flatnonzero(axes[:, 0] == 2)[0])
+    return AxialAxis(number, bool(axes[number, 1] < 0), int(meta["source_shape"][number]))
+
+
+def describe_place(changed: np.ndarray, axis: AxialAxis | None = None) -> str:
+    """Where pixels changed, in words and in the numbers of the source, from 0.
+
+    Args:
+        changed: (H, W) upright, or (X, Y, D) in RAS.
+        axis: of a volume.
+    """
     if not changed.any():
         return "nowhere"
-    if changed.ndim == 3:
+    if axis is not None:
         by_slice = changed.sum(axis=(0, 1))
-        touched = np.flatnonzero(by_slice)
-        span = f"slice {touched[0]}" if len(touched) == 1 else f"slices {touched[0]} to {touched[-1]}"
-        return f"{span}, most in slice {int(by_slice.argmax())}"
-    rows, columns = (np.flatnonzero(changed.any(axis=axis)) for axis in (1, 0))
-    height, width = changed.shape
-    weights = np.argwhere(changed).mean(axis=0) / (height, width)
+        first, last = sorted(axis.to_source(int(number)) for number in np.flatnonzero(by_slice)[[0, -1]])
+        span = f"slice {first}" if first == last else f"slices {first} to {last}"
+        which = "" if axis.number == 2 else f" along axis {axis.number}"
+        return f"{span}{which}, most in slice {axis.to_source(int(by_slice.argmax()))}"
+    rows, columns = (np.flatnonzero(changed.any(axis=other)) for other in (1, 0))
+    weights = np.argwhere(changed).mean(axis=0) / changed.shape
     vertical = ("upper", "middle", "lower")[min(int(weights[0] * 3), 2)]
     horizontal = ("left", "centre", "right")[min(int(weights[1] * 3), 2)]
     span = f"rows {rows[0]} to {rows[-1]}, columns {columns[0]} to {columns[-1]}"

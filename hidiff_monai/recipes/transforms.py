@@ -24,7 +24,7 @@ from monai.transforms import (
     SpatialPadd,
     Transform,
 )
-from PIL import Image
+from PIL import Image, ImageOps
 
 from hidiff_monai.data import (
     ClassesToChannelsd,
@@ -67,7 +67,7 @@ def photograph_transforms(datalist_file: str | Path | None = None) -> list[Trans
 
 
 def _as_grey(image: Image.Image) -> Image.Image:
-    return image.convert("L")
+    return ImageOps.exif_transpose(image).convert("L")
 
 
 def slice_transforms(num_classes: int, intensity_window: Sequence[float] | None = None) -> list[Transform]:

@@ -111,8 +111,10 @@ def _hard_rule(manifest: Mapping[str, Any]) -> str:
         return ""
     limit = manifest["hard_uncertainty"]
     if limit is None:
-        return "This bundle sets no limit on the uncertainty: only what the refiner did counts."
-    return f"This bundle's limit on the uncertainty is {limit:g} nats a mask pixel."
+        return (
+            "What uncertainty is usual for this model was not told (--reference), so only what the refiner did counts."
+        )
+    return f"Nine in ten cases of the reference run have at most {limit:.3g} nats a mask pixel: more looks hard."
 
 
 def _key_figures(manifest: Mapping[str, Any], cases: Sequence[Case]) -> str:

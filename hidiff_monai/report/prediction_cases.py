@@ -180,14 +180,13 @@ def _class_columns(cases: Sequence[Case]) -> list[str]:
 
 
 def _common_unit(cases: Sequence[Case]) -> str:
-    """The unit that every class of every case has its size in: ml before mm² before pixels."""
+    """The unit that every class of every case has its size in: ml before pixels."""
     entries = [entry for case in cases for entry in case["classes"]]
-    units = [unit for unit, key in (("ml", "ml"), ("mm²", "mm2")) if all(e.get(key) is not None for e in entries)]
-    return units[0] if entries and units else "pixels"
+    return "ml" if entries and all(entry["ml"] is not None for entry in entries) else "pixels"
 
 
 def _size(entry: Mapping[str, Any], unit: str) -> float:
-    return float(entry[{"ml": "ml", "mm²": "mm2", "pixels": "pixels"}[unit]])
+    return float(entry[unit])
 
 
 def _grouped(value: float, digits: int = 0) -> str:

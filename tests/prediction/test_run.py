@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,10 @@ def test_labels_give_dice(tmp_path: Path, bundle_arguments: Arguments, write_vol
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"output": "in/out"}, "lies in the input"),
+        ({"output": "in/out"}, "lies in the folder of the input"),
+        ({"output": "link/out"}, "lies in the folder of the input"),
+        ({"source": "in/x.nii.gz", "output": "in"}, "lies in the folder of the input"),
+        ({"labels": "in", "source": "in/x.nii.gz", "output": "in"}, "lies in the folder of the"),
         ({"source": "nowhere"}, "there is no such file or folder"),
         ({"labels": "nowhere"}, "--labels .*nowhere: is no folder"),
         ({"bundle": "nowhere"}, "inference.json is missing; expected a bundle's folder"),
@@ -181,6 +185,7 @@ def test_a_run_that_cannot_start_says_why(
     message: str,
 ) -> None:
     write_volume(tmp_path / "in" / "x.nii.gz")
+    (tmp_path / "link").symlink_to(tmp_path / "in")
     places = {"source", "output", "labels", "bundle", "checkpoint"}
     change = {key: tmp_path / value if key in places else value for key, value in change.items()}
     run = {"source": tmp_path / "in", "output": tmp_path / "out", **bundle_arguments("acdc"), **change}
@@ -203,8 +208,104 @@ def test_an_earlier_run_says_what_is_usual(
     manifest = run_prediction(reference=tmp_path / "first", report=False, **run)
     assert manifest["hard_uncertainty"] == pytest.approx(usual)
     (case,) = manifest["cases"]
-    assert any("than the usual" in reason for reason in case["verdict"]["reasons"]) == (case["uncertainty"] > usual)
+    assert any("nats" in reason for reason in case["verdict"]["reasons"]) == (case["uncertainty"] > usual)
     with pytest.raises(ValueError, match="its samples is 4, that of this run 2; expected the same model"):
         run_prediction(reference=tmp_path / "first", samples=2, **run)
     with pytest.raises(ValueError, match="no manifest.json of an earlier run"):
         run_prediction(reference=tmp_path / "nowhere", **run)
+
+
+def read_pixels_told(manifest: dict[str, Any]) -> int:
+    return int(manifest["cases"][0]["classes"][0]["pixels"])
+
+
+def test_settings_that_changed_and_changed_back_never_keep_a_mask_of_the_others(
+    tmp_path: Path,
+    bundle_arguments: Arguments,
+    write_photograph: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_photograph(tmp_path / "in" / "x.png")
+    arguments = bundle_arguments("kvasir_seg")
+    run: dict[str, Any] = {"source": tmp_path / "in", "output": tmp_path / "out", **arguments}
+    other = {**run, "overrides": {**arguments["overrides"], "threshold": 0.9}}
+    first = run_prediction(**run)
+
+    def stop(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:  # the masks are written, the record not yet
+        patch.setattr(run_module, "draw_case", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_prediction(**other)
+    again = run_prediction(**run)
+    with Image.open(tmp_path / "out" / "x_mask.png") as mask:
+        assert (np.asarray(mask) > 0).sum() == read_pixels_told(again) == read_pixels_told(first)
+
+
+def test_a_changed_bundle_or_label_is_noticed(
+    tmp_path: Path, bundle_arguments: Arguments, write_photograph: Callable[..., None]
+) -> None:
+    write_photograph(tmp_path / "in" / "x.png")
+    arguments = bundle_arguments("kvasir_seg")
+    shutil.copytree(arguments["bundle"], tmp_path / "bundle", ignore=shutil.ignore_patterns("output*"))
+    (tmp_path / "labels").mkdir()
+    places = {"source": tmp_path / "in", "output": tmp_path / "out", "labels": tmp_path / "labels"}
+    run: dict[str, Any] = {**arguments, **places, "bundle": tmp_path / "bundle"}
+    assert run_prediction(**run)["cases"][0]["classes"][0]["dice"] is None
+    shutil.copyfile(tmp_path / "out" / "x_mask.png", tmp_path / "labels" / "x.png")
+    assert run_prediction(**run)["cases"][0]["classes"][0]["dice"] == 1
+    config = tmp_path / "bundle" / "configs" / "inference.json"
+    config.write_text(config.read_text().replace('"threshold": 0.5', '"threshold": 0.999'))
+    assert run_prediction(**run)["threshold"] == 0.999
+    with Image.open(tmp_path / "out" / "x_mask.png") as mask:
+        assert not np.asarray(mask).any()
+
+
+def test_nothing_of_an_earlier_result_stands_beside_a_failure(
+    tmp_path: Path, bundle_arguments: Arguments, write_volume: Callable[..., np.ndarray]
+) -> None:
+    write_volume(tmp_path / "in" / "x.nii.gz")
+    run: dict[str, Any] = {"source": tmp_path / "in", "output": tmp_path / "out", **bundle_arguments("acdc")}
+    run_prediction(**run)
+    (tmp_path / "in" / "x.nii.gz").write_bytes(b"broken")
+    manifest = run_prediction(report=False, **run)
+    assert manifest["cases"][0]["status"] == "failed"
+    files = {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    assert files == {"manifest.json", "cases/x.json"}
+
+
+def test_a_file_of_the_users_is_not_overwritten(
+    tmp_path: Path, bundle_arguments: Arguments, write_photograph: Callable[..., None]
+) -> None:
+    write_photograph(tmp_path / "in" / "x.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x_mask.png").write_bytes(b"mine")
+    run: dict[str, Any] = {"source": tmp_path / "in", "output": tmp_path / "out", **bundle_arguments("kvasir_seg")}
+    assert "x_mask.png: is in the output folder already" in run_prediction(**run)["cases"][0]["error"]
+    assert (tmp_path / "out" / "x_mask.png").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", ["n" * 245, "M\udcfcller", "Müller <b>", "a$b@c#d"])
+def test_odd_names_cost_no_run(
+    tmp_path: Path, bundle_arguments: Arguments, write_photograph: Callable[..., None], name: str
+) -> None:
+    write_photograph(tmp_path / "in" / f"{name}.png")
+    write_photograph(tmp_path / "in" / "z.png")
+    run: dict[str, Any] = {"source": tmp_path / "in", "output": tmp_path / "out", **bundle_arguments("kvasir_seg")}
+    cases = run_prediction(**run)["cases"]
+    assert [case["status"] for case in cases] == ["done", "done"], cases
+    assert (tmp_path / "out" / "index.html").is_file()
+
+
+def test_the_page_and_the_manifest_name_no_folder_of_the_user(
+    tmp_path: Path, bundle_arguments: Arguments, write_photograph: Callable[..., None]
+) -> None:
+    write_photograph(tmp_path / "doe_in" / "x.png")
+    (tmp_path / "doe_labels").mkdir()
+    Image.fromarray(np.zeros((3, 3), np.uint8)).save(tmp_path / "doe_labels" / "x.png")
+    places = {"source": tmp_path / "doe_in", "output": tmp_path / "out", "labels": tmp_path / "doe_labels"}
+    (case,) = run_prediction(**places, **bundle_arguments("kvasir_seg"))["cases"]
+    assert case["error"].startswith("x.png: shape (3, 3); expected")
+    for file in ("manifest.json", "index.html"):
+        assert "doe_" not in (tmp_path / "out" / file).read_text(encoding="utf-8")

@@ -24,7 +24,7 @@ def png_of(side: int = 8) -> bytes:
 def done(name, uncertainty=0.1, dice=None, is_hard=False, reasons=(), **more):
     classes = [
         {"name": "left <b>", "pixels": 2000, "ml": 8.0, "prior_pixels": 1000, "dice": dice},
-        {"name": "right", "pixels": 0, "ml": 0.0, "mm2": None, "prior_pixels": 0, "dice": None},
+        {"name": "right", "pixels": 0, "ml": 0.0, "prior_pixels": 0, "dice": None},
     ]
     return {
         "id": name,
@@ -200,7 +200,7 @@ def test_rank_correlation_of_what_does_not_vary_is_undefined(write, parse):
 
 
 def test_photographs_have_pixels_and_no_slice(write, parse):
-    classes = [{"name": "polyp", "pixels": 500, "ml": None, "mm2": None, "prior_pixels": 0, "dice": None}]
+    classes = [{"name": "polyp", "pixels": 500, "ml": None, "prior_pixels": 0, "dice": None}]
     photograph = {"shape": [40, 50], "spacing_mm": None, "classes": classes, "slice": None}
     photograph |= {"input": {"files": ["a.jpg"], "format": "image"}}
     text = parse(write(done("a", **photograph))).text

@@ -94,6 +94,8 @@ def prepare_folder(
             names all of them.
     """
     root, output = require_folder(source), Path(output).expanduser().absolute()
+    if output.resolve() == root.resolve():
+        raise ValueError(f"output {output}: is the source; expected another folder: nothing is written there")
     files, problems = find_case_files(root, layout.images, layout.labels, layout.patient)
     is_volume = _is_volume(files)
     if not is_volume and len(layout.images) > 1:
