@@ -10,9 +10,13 @@ from typing import NamedTuple
 import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError, ImageDataError
 from PIL import Image, ImageOps
 
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, ImageFileError)
+UNREADABLE = (
+    *(OSError, ValueError, SyntaxError, EOFError, OverflowError, MemoryError, struct.error, zlib.error),
+    *(ImageFileError, HeaderDataError, ImageDataError),
+)
 
 
 class Pixels(NamedTuple):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ ALLOWED = {
 
 UNREADABLE = (
     *(InvalidDicomError, OSError, ValueError, TypeError, AttributeError, LookupError, EOFError, RuntimeError),
-    *(ArithmeticError, AssertionError, struct.error, zlib.error),
+    *(BytesLengthException, ArithmeticError, AssertionError, MemoryError, struct.error, zlib.error),
 )
 
 
