@@ -205,7 +205,7 @@ def test_what_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     (output / "there" / "mine.txt").write_text("kept")
     for options, message in (
         ({"name": "there"}, "there exists already; expected a new folder"),
-        ({"name": "!"}, "expected letters or digits"),
+        ({"name": "!"}, "expected letters, digits"),
         ({"name": "a", "template": tmp_path}, "holds no configs/train.json; expected the bundle to start from"),
         ({"name": "a", "template": REPOSITORY / "bundles" / "drive"}, "is for pictures, the data are volumes"),
     ):

@@ -53,7 +53,7 @@ def read_label(file: Path, meta: dict[str, Any], shape: Sequence[int], names: Se
     values = np.unique(label)
     if len(names) == 1 and file.suffix.lower() in (".jpg", ".jpeg"):
         return (label > JPEG_THRESHOLD).astype(np.uint8)
-    if len(names) == 1 and len(values) <= 2 and values.min() == 0:
+    if len(names) == 1 and np.count_nonzero(values) <= 1:
         return (label > 0).astype(np.uint8)
     if not np.isin(values, range(len(names) + 1)).all():
         expected = f"class numbers 0 to {len(names)}" if len(names) > 1 else "0 and one other value"
