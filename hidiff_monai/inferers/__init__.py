@@ -1,12 +1,14 @@
 """Inference: from an image to a refined mask with its uncertainty."""
 
 from hidiff_monai.inferers.bernoulli import OUTPUTS, BernoulliDiffusionInferer, Trajectory, case_uncertainty
+from hidiff_monai.inferers.pad import PadInferer
 from hidiff_monai.inferers.resize import ResizeInferer
 from hidiff_monai.inferers.volume import VolumeInferer
 
 __all__ = [
     "OUTPUTS",
     "BernoulliDiffusionInferer",
+    "PadInferer",
     "ResizeInferer",
     "Trajectory",
     "VolumeInferer",

@@ -100,7 +100,7 @@ def format_commands(target: Path, datalist: Path, dataset_dir: Path, findings: F
             f"{run} training --config_file {bundle}/configs/train.json",
             f'{run} --config_file "[{files}]"{option}',
             f"hidiff compare {bundle}/output/evaluation_{section}",
-            f"hidiff predict {bundle} {new} predictions",
+            f"hidiff predict --bundle {bundle} --input {new} --output <masks>",
         ]
     )
 

@@ -25,6 +25,11 @@ class Usual(NamedTuple):
     uncertainty: float | None = None
     changed_share: float = 0.25
 
+    @property
+    def word(self) -> str:
+        """What the limits are to be called: without a reference nobody knows what is usual."""
+        return "limit of" if self.uncertainty is None else "usual"
+
 
 def read_usual(folder: str | Path, facts: Mapping[str, Any]) -> Usual:
     """The limits that an earlier run tells.

@@ -97,10 +97,13 @@ def run_prediction(
     usual = Usual() if reference is None else read_usual(str(reference), facts)
     records = Records(places.output, {**model.settings, **facts, "rtstruct": rtstruct}, needs_picture=report)
     items = [with_safe_id(item) for item in model.items]
-    done = []
+    _require_labels(places.labels, items)
+    done, kept = [], 0
     try:
         for item in tqdm(items, desc="Predicting", unit="case"):
-            done.append(_one_case(model, item, places, options, records))
+            record, is_kept = _one_case(model, item, places, options, records)
+            done.append(record)
+            kept += is_kept
     finally:  # interrupted, what is there is told all the same
         manifest = write_manifest(
             places.output / "manifest.json",
@@ -111,19 +114,33 @@ def run_prediction(
             hard_change=usual.changed_share,
             seconds=round(perf_counter() - start, 2),
             planned=len(items),
+            done_before=kept,
             cases=[_told(record, usual) for record in done],
         )
         _write_page(manifest, places.output, report and bool(done))
     return manifest
 
 
-def _one_case(model: Model, item: dict[str, Any], places: Places, options: Options, records: Records) -> dict[str, Any]:
+def _require_labels(folder: Path | None, items: Sequence[Mapping[str, Any]]) -> None:
+    """Labels that belong to no case would leave a report that says there are none."""
+    if folder is not None and not any(find_label(folder, item["id"]) for item in items):
+        name = items[0]["id"]
+        raise ValueError(
+            f"--labels {folder}: no label for any of the {len(items)} cases; expected {name}.nii.gz, {name}_gt.png or "
+            "the like: rename them, or name another folder"
+        )
+
+
+def _one_case(
+    model: Model, item: dict[str, Any], places: Places, options: Options, records: Records
+) -> tuple[dict[str, Any], bool]:
+    """The record of a case, and whether an earlier run had made it."""
     label = find_label(places.labels, item["id"])
     fingerprint = records.fingerprint([*files_of(item), *([label] if label else [])])
     done = records.find_done(item, fingerprint)
     if done is not None:
-        return done
-    return records.finish(item, _try_case(model, item, label, places, options, records), fingerprint)
+        return done, True
+    return records.finish(item, _try_case(model, item, label, places, options, records), fingerprint), False
 
 
 def _told(record: Mapping[str, Any], usual: Usual) -> dict[str, Any]:
@@ -227,13 +244,22 @@ def format_summary(manifest: Mapping[str, Any], output: Path) -> str:
     done = [case for case in manifest["cases"] if case["status"] == "done"]
     failed = [case for case in manifest["cases"] if case["status"] == "failed"]
     hard = sorted((case for case in done if case["verdict"]["looks_hard"]), key=_by_uncertainty, reverse=True)
-    lines = [f"{len(done)} of {manifest['planned']} case(s) predicted in {output}, {len(hard)} look hard"]
+    before = f" ({manifest['done_before']} of them before)" if manifest["done_before"] else ""
+    lines = [f"{len(done)} of {manifest['planned']} case(s) predicted in {output}{before}, {len(hard)} look hard"]
+    lines += _dice_line(done)
     lines += [f"  {case['id']}: {'; '.join(case['verdict']['reasons'])}" for case in hard[:MAX_LISTED]]
     lines += [f"  ... and {len(hard) - MAX_LISTED} more"] if len(hard) > MAX_LISTED else []
     lines += [f"{len(failed)} failed:"] if failed else []
     lines += [f"  {case['id']}: {case['error']}" for case in failed]
     page = output / "index.html"
     return "\n".join([*lines, f"report: {page}"] if page.is_file() else lines)
+
+
+def _dice_line(done: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Mean over the cases with a label of the mean over their classes."""
+    scores = [[entry["dice"] for entry in case["classes"] if entry["dice"] is not None] for case in done]
+    means = [float(np.mean(values)) for values in scores if values]
+    return [f"Dice against the labels: {100 * np.mean(means):.2f} % ({len(means)} case(s))"] if means else []
 
 
 def _by_uncertainty(case: Mapping[str, Any]) -> float:

@@ -76,8 +76,8 @@ def why_hard(verdict: Mapping[str, Any], uncertainty: float | None, usual: Usual
     share = verdict["changed_share"]
     reasons = ["no pixel is foreground"] if uncertainty is None else []
     if share is not None and share > usual.changed_share:
-        text = f"the refiner changed {100 * share:.1f} % of the mask, more than the usual"
-        reasons.append(f"{text} {100 * usual.changed_share:.1f} %")
+        text = f"the refiner changed {100 * share:.2f} % of the mask, more than the {usual.word}"
+        reasons.append(f"{text} {100 * usual.changed_share:.2f} %")
     if uncertainty is not None and usual.uncertainty is not None and uncertainty > usual.uncertainty:
         reasons.append(f"{uncertainty:.3f} nats a mask pixel, more than the usual {usual.uncertainty:.3f}")
     return reasons

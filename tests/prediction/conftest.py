@@ -15,7 +15,11 @@ from PIL import Image
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 TINY = {"segmentor#channels": [4] * 6, "refiner#channels": [4] * 6}
-OVERRIDES = {"acdc": TINY, "kvasir_seg": {**TINY, "image_size": [32, 32]}, "synapse": {**TINY, "crop_size": [32, 32]}}
+OVERRIDES = {
+    "acdc": {**TINY, "crop_size": [32, 32]},
+    "kvasir_seg": {**TINY, "image_size": [32, 32]},
+    "synapse": {**TINY, "crop_size": [32, 32]},
+}
 
 
 @pytest.fixture(scope="session")

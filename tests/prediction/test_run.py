@@ -116,6 +116,7 @@ def test_a_second_run_does_only_what_is_missing_or_changed(
     second = run_prediction(**run)
     assert predicted[3:] == ["b", "c"]
     assert [case["id"] for case in second["cases"]] == ["a", "b", "c"]
+    assert second["done_before"] == 1 and "(1 of them before)" in format_summary(second, tmp_path / "out")
     assert second["cases"][0]["seconds"] == first["cases"][0]["seconds"]  # told as it was
     run_prediction(**{**run, "samples": 2})
     assert predicted[5:] == ["a", "b", "c"]
@@ -147,7 +148,7 @@ def test_labels_give_dice(tmp_path: Path, bundle_arguments: Arguments, write_vol
     write_volume(tmp_path / "in" / "x.nii.gz")
     run: dict[str, Any] = {"source": tmp_path / "in", "labels": tmp_path / "labels", **bundle_arguments("acdc")}
     (tmp_path / "labels").mkdir()
-    without = run_prediction(output=tmp_path / "first", **run)
+    without = run_prediction(output=tmp_path / "first", **{**run, "labels": None})
     assert all(entry["dice"] is None for entry in without["cases"][0]["classes"])
     mask = nibabel.load(tmp_path / "first" / "x_mask.nii.gz")
     flipped = np.asarray(mask.dataobj)[::-1]  # the same voxels, stored the other way round
@@ -252,7 +253,9 @@ def test_a_changed_bundle_or_label_is_noticed(
     (tmp_path / "labels").mkdir()
     places = {"source": tmp_path / "in", "output": tmp_path / "out", "labels": tmp_path / "labels"}
     run: dict[str, Any] = {**arguments, **places, "bundle": tmp_path / "bundle"}
-    assert run_prediction(**run)["cases"][0]["classes"][0]["dice"] is None
+    with pytest.raises(ValueError, match="no label for any of the 1 cases; expected x.nii.gz"):
+        run_prediction(**run)
+    run_prediction(**{**run, "labels": None})
     shutil.copyfile(tmp_path / "out" / "x_mask.png", tmp_path / "labels" / "x.png")
     assert run_prediction(**run)["cases"][0]["classes"][0]["dice"] == 1
     config = tmp_path / "bundle" / "configs" / "inference.json"

@@ -34,7 +34,9 @@ def test_the_verdict_counts_what_changed() -> None:
     verdict = compare_masks(REFINED, PRIOR)
     assert verdict["changed_pixels"] == 2 and verdict["changed_share"] == pytest.approx(2 / 6)
     assert verdict["agreement"] == pytest.approx(2 * 4 / (6 + 5))
-    assert why_hard(verdict, 0.2, Usual()) == ["the refiner changed 33.3 % of the mask, more than the usual 25.0 %"]
+    assert why_hard(verdict, 0.2, Usual()) == [
+        "the refiner changed 33.33 % of the mask, more than the limit of 25.00 %"
+    ]
     assert why_hard(verdict, 0.2, Usual(changed_share=0.4)) == []
 
 
