@@ -14,6 +14,7 @@ from monai.utils.enums import CommonKeys as Keys
 from hidiff_monai.handlers.evaluation import EvaluationWriter, identity, picture_of
 from hidiff_monai.inferers import case_uncertainty
 from hidiff_monai.io import write_atomically
+from hidiff_monai.io.geometry import upright
 from hidiff_monai.metrics import format_table, regions_of_slices, score_case, score_slices, write_cases
 
 WHOLE_VOLUME = "whole volume"
@@ -84,11 +85,11 @@ class VolumeEvaluationWriter(EvaluationWriter):
     def _save_slice(self, name: str, masks: dict[str, np.ndarray], entropy: torch.Tensor, image: torch.Tensor) -> None:
         areas = masks["label" if masks["label"].any() else "refined"].sum(axis=(0, 1))
         k = int(areas.argmax())
-        arrays = {key: _upright(masks[key][..., k]).astype(np.float32) for key in ("prior", "refined")}
-        arrays["entropy"] = _upright(entropy[..., k].float().numpy())
-        arrays["label"] = _upright(masks["label"][..., k]).astype(np.uint8)
+        arrays = {key: upright(masks[key][..., k]).astype(np.float32) for key in ("prior", "refined")}
+        arrays["entropy"] = upright(entropy[..., k].float().numpy())
+        arrays["label"] = upright(masks["label"][..., k]).astype(np.uint8)
         arrays["region"] = np.ones_like(arrays["label"])
-        picture = _upright(picture_of(image[:1, ..., k], stretch=True))
+        picture = upright(picture_of(image[:1, ..., k], stretch=True))
         self._save("arrays", name, arrays, image=picture, threshold=self.threshold)
 
     def _write(self) -> None:
@@ -102,8 +103,3 @@ class VolumeEvaluationWriter(EvaluationWriter):
 def _slice_row(row: dict[str, str], scores: dict[str, Any], is_labelled: bool) -> dict[str, Any]:
     name = f"{row['case']} slice {scores['slice']:03d}"
     return {**row, "case": name, "region": "slice", **scores, "is_labelled": is_labelled}
-
-
-def _upright(plane: np.ndarray) -> np.ndarray:
-    """(X, Y, ...) in RAS -> rows from anterior to posterior, the patient's right on the left, as radiologists look."""
-    return np.ascontiguousarray(np.swapaxes(plane, 0, 1)[::-1, ::-1])

@@ -5,7 +5,7 @@ from hidiff_monai.io.command_line import guard_command_line, require_known_key
 from hidiff_monai.io.dicom import DicomSeries, find_series
 from hidiff_monai.io.dicom_seg import read_segmentation, read_segments, write_segmentation, write_uncertainty
 from hidiff_monai.io.dicom_volume import DicomVolume, read_series
-from hidiff_monai.io.files import list_images, require_writable, write_atomically
+from hidiff_monai.io.files import hash_file, list_images, require_writable, write_atomically
 from hidiff_monai.io.geometry import restore_to_source
 from hidiff_monai.io.images import read_photograph, write_mask
 from hidiff_monai.io.predictions import (
@@ -25,6 +25,7 @@ __all__ = [
     "check_architecture",
     "find_series",
     "guard_command_line",
+    "hash_file",
     "list_images",
     "load_weights",
     "on_source_grid",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
@@ -48,6 +49,15 @@ def nifti_stem(file: Path) -> str:
 def list_nifti(folder: Path, pattern: str = "*") -> list[Path]:
     """The NIfTI files in a folder, sorted."""
     return sorted(filter(is_nifti, folder.glob(pattern)))
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's content, read in blocks."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -72,3 +72,8 @@ def mean_and_deviation(channel: np.ndarray) -> tuple[float, float]:
     """Of the non-zero voxels of a whole channel (X, Y, Z), as in MONAI's `NormalizeIntensity(nonzero=True)`."""
     values = channel[channel != 0].astype(np.float64)
     return (float(values.mean()), float(values.std())) if values.size else (0.0, 1.0)
+
+
+def upright(plane: np.ndarray) -> np.ndarray:
+    """(X, Y, ...) in RAS -> rows from anterior to posterior, the patient's right on the left, as radiologists look."""
+    return np.ascontiguousarray(np.swapaxes(plane, 0, 1)[::-1, ::-1])

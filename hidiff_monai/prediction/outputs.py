@@ -19,6 +19,7 @@ from hidiff_monai.io import (
     write_uncertainty,
     write_volume_maps,
 )
+from hidiff_monai.io.geometry import upright
 from hidiff_monai.prediction.case import CaseMaps
 from hidiff_monai.report import case_picture
 
@@ -82,15 +83,10 @@ def draw_case(maps: CaseMaps, names: Sequence[str], label: np.ndarray | None, nu
     if number is None:
         picture = read_photograph(maps.meta["filename_or_obj"]).pixels.round().astype(np.uint8)
         return case_picture(picture, maps.prior, maps.refined, maps.entropy, names, label)
-    grey = _to_grey(_upright(maps.image[0, ..., number]))
-    prior, refined, entropy = (_upright(values[..., number]) for values in (maps.prior, maps.refined, maps.entropy))
-    shown = None if label is None else _upright(label[..., number])
+    grey = _to_grey(upright(maps.image[0, ..., number]))
+    prior, refined, entropy = (upright(values[..., number]) for values in (maps.prior, maps.refined, maps.entropy))
+    shown = None if label is None else upright(label[..., number])
     return case_picture(np.repeat(grey[..., None], 3, axis=-1), prior, refined, entropy, names, shown)
-
-
-def _upright(plane: np.ndarray) -> np.ndarray:
-    """(X, Y) in RAS -> rows from anterior to posterior, the patient's right on the left, as radiologists look."""
-    return np.ascontiguousarray(plane.T[::-1, ::-1])
 
 
 def _to_grey(plane: np.ndarray) -> np.ndarray:

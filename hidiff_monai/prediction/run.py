@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import math
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 import hidiff_monai
-from hidiff_monai.io import write_atomically
+from hidiff_monai.io import hash_file, write_atomically
 from hidiff_monai.io.errors import find_value_error
 from hidiff_monai.prediction.case import CaseMaps, batch_size, predict_case, read_case
 from hidiff_monai.prediction.labels import dice_of_class, find_label, read_label
@@ -33,7 +34,7 @@ from hidiff_monai.prediction.verdict import (
     most_telling_slice,
     why_hard,
 )
-from hidiff_monai.report import hash_file, write_manifest, write_prediction_report
+from hidiff_monai.report import case_dice, write_manifest, write_prediction_report
 
 MAX_LISTED = 10
 
@@ -257,8 +258,7 @@ def format_summary(manifest: Mapping[str, Any], output: Path) -> str:
 
 def _dice_line(done: Sequence[Mapping[str, Any]]) -> list[str]:
     """Mean over the cases with a label of the mean over their classes."""
-    scores = [[entry["dice"] for entry in case["classes"] if entry["dice"] is not None] for case in done]
-    means = [float(np.mean(values)) for values in scores if values]
+    means = [score for score in map(case_dice, done) if not math.isnan(score)]
     return [f"Dice against the labels: {100 * np.mean(means):.2f} % ({len(means)} case(s))"] if means else []
 
 

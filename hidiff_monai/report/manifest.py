@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 import hidiff_monai
-from hidiff_monai.io import require_writable, write_atomically
+from hidiff_monai.io import hash_file, require_writable, write_atomically
 
 
 def collect_versions() -> dict[str, Any]:
@@ -53,26 +52,15 @@ def write_manifest(path: str | Path, **facts: Any) -> dict[str, Any]:
     manifest = {"created": datetime.now(timezone.utc).isoformat(timespec="seconds"), **collect_versions(), **facts}
     if "checkpoint" in facts:
         checkpoint = Path(facts["checkpoint"])
+        if not checkpoint.is_file():
+            raise ValueError(
+                f"checkpoint {checkpoint} is missing; expected the file that was evaluated: check the path"
+            )
         manifest |= {"checkpoint": checkpoint.name, "checkpoint_sha256": hash_file(checkpoint)}
     require_writable(Path(path).parent)
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(manifest, indent=2, default=str) + "\n", encoding="utf-8")
     return manifest
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a checkpoint.
-
-    Raises:
-        ValueError: if there is no such file.
-    """
-    if not path.is_file():
-        raise ValueError(f"checkpoint {path} is missing; expected the file that was evaluated: check the path")
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _git_commit(folder: Path) -> str | None:

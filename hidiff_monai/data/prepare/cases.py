@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from hidiff_monai.io import write_atomically
+from hidiff_monai.io import hash_file, write_atomically
 from hidiff_monai.io.geometry import mean_and_deviation, spacing_mm, to_ras
 
 from ..reading import UNREADABLE, Pixels, read_pixels
@@ -171,7 +170,7 @@ def write_case(case: RawCase, volume: RawVolume, volume_set: VolumeSet, folder: 
         "foreground": [int(number) for number in np.flatnonzero(label.any(axis=(1, 2)))],
         "voxels": np.bincount(label.ravel(), minlength=len(volume_set.label_names) + 1).tolist(),
         "intensity": intensity,
-        "sha256": {key: _hash(file) for key, file in files.items()},
+        "sha256": {key: hash_file(file) for key, file in files.items()},
         "made_from": made_from,
     }
     geometry["spacing"] = spacing_mm(geometry) if volume.has_spacing else None
@@ -208,11 +207,3 @@ def _in_smallest_type(image: np.ndarray) -> np.ndarray:
         for plane in image
     )
     return image.astype(np.int16 if fits else np.float32)
-
-
-def _hash(file: Path) -> str:
-    digest = hashlib.sha256()
-    with open(file, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
