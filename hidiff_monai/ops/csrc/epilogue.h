@@ -1,0 +1,122 @@
+// What follows a binary convolution in one pass: scale and shift, shortcut, activation, storing, the next signs.
+#pragma once
+
+#include "shortcut.h"
+
+namespace hidiff {
+namespace {
+
+// A convolution's tables, with room for whole vectors of channels; without TA its slope is 1 and its shift 0.
+class Tables {
+ public:
+  explicit Tables(const BinaryConv2d& conv)
+      : vectors(ceil_div(conv.out.channels, kLanes)),
+        stride(vectors * kLanes),
+        floats_(6 * stride),
+        integers_(16 * stride),
+        scale(floats_.get()),
+        bias(scale + stride),
+        slope(bias + stride),
+        zeta(slope + stride),
+        threshold(zeta + stride),
+        skip_threshold(threshold + stride),
+        base(integers_.get()) {
+    const float* sources[] = {conv.scale, conv.bias, conv.slope, conv.zeta, conv.threshold, conv.skip_threshold};
+    for (int i = 0; i < 6; ++i) copy_table(floats_.get() + i * stride, sources[i], conv.out.channels);
+    for (int64_t c = 0; conv.slope == nullptr && c < stride; ++c) floats_.get()[2 * stride + c] = 1;
+    for (int i = 0; i < 16; ++i) {
+      std::memcpy(integers_.get() + i * stride, conv.base + i * conv.out.channels, conv.out.channels * sizeof(int32_t));
+    }
+  }
+
+  const int64_t vectors, stride;
+
+ private:
+  Scratch<float> floats_;
+  Scratch<int32_t> integers_;
+
+ public:
+  const float *const scale, *const bias, *const slope, *const zeta, *const threshold, *const skip_threshold;
+  const int32_t* const base;
+};
+
+// 1 where a kernel's first row or column of taps lies in the border, 2 where its last does.
+inline int64_t border_class(const BinaryConv2d& conv, int64_t position, int64_t input_size) {
+  if (conv.kernel_size == 1) return 0;
+  const int64_t centre = position * conv.stride;
+  return (centre == 0 ? 1 : 0) + (centre + 1 >= input_size ? 2 : 0);
+}
+
+// Pixels (y, x) ... (y, x + pixels - 1) and a chunk of output channels.
+struct Tile {
+  int64_t n, y, x, pixels;
+  int64_t first, vectors;  // of output channels
+};
+
+// Finishes what count_differences left in `counts` for a tile. kHalf: shortcut and result are float16 maps.
+template <Shortcut kKind, bool kHalf>
+void finish(const BinaryConv2d& conv, const Tables& tables, const Tile& tile, const int32_t* counts) {
+  // copies: what is stored below could change the originals, as far as the compiler knows
+  const Map shortcut = conv.shortcut, out = conv.out;
+  const Bits packed = conv.packed, skip_packed = conv.skip_packed;
+  const float *const scale = tables.scale, *const bias = tables.bias, *const slope = tables.slope;
+  const float *const zeta = tables.zeta, *const threshold = tables.threshold, *const skip_threshold = tables.skip_threshold;
+  const int64_t all = tables.vectors, begin = tile.first, end = begin + tile.vectors;
+  const int64_t factor = conv.upsample ? 2 : 1;
+  const int64_t row_class = border_class(conv, tile.y, factor * conv.x.height);
+  int64_t to = out.data == nullptr ? 0 : offset_of(out, tile.n, tile.y, tile.x);
+  uint32_t* words = packed.data == nullptr ? nullptr : words_of(packed, tile.n, tile.y, tile.x);
+  uint32_t* skip = skip_packed.data == nullptr ? nullptr : words_of(skip_packed, tile.n, tile.y, tile.x);
+  for (int64_t i = 0; i < tile.pixels; ++i, counts += kTileVectors * kLanes) {
+    const int64_t x = tile.x + i;
+    const int64_t column_class = border_class(conv, x, factor * conv.x.width);
+    const int32_t* const base = tables.base + (4 * row_class + column_class) * tables.stride;
+    const int64_t from = kKind == Shortcut::kNone ? 0 : shortcut_pixel(shortcut, out, tile.n, tile.y, x);
+    for (int64_t vector = begin; vector < end; ++vector) {
+      const int64_t c = vector * kLanes, lanes = out.channels - c;
+      Vector v = signed_sum(base + c, counts + (vector - begin) * kLanes) * load(scale + c) + load(bias + c);
+      if (kKind == Shortcut::kGeneral) {
+        v = v + load_general(shortcut, out, from, c);
+      } else if (kKind != Shortcut::kNone) {
+        v = v + load_shortcut<kKind, kHalf>(shortcut, from, c);
+      }
+      v = rectify(v, load(slope + c)) + load(zeta + c);
+      if (words != nullptr) store_signs(words, vector, all, greater(v, load(threshold + c)), lanes);
+      if (skip != nullptr) store_signs(skip, vector, all, greater(v, load(skip_threshold + c)), lanes);
+      if (out.data != nullptr) store_lanes<kHalf>(out, to + c, v, lanes);
+    }
+    to += out.channels;
+    if (words != nullptr) words += packed.words;
+    if (skip != nullptr) skip += skip_packed.words;
+  }
+}
+
+using Finish = void (*)(const BinaryConv2d&, const Tables&, const Tile&, const int32_t*);
+
+template <bool kHalf>
+Finish finisher(Shortcut kind) {
+  switch (kind) {
+    case Shortcut::kNone:
+      return finish<Shortcut::kNone, kHalf>;
+    case Shortcut::kSame:
+      return finish<Shortcut::kSame, kHalf>;
+    case Shortcut::kPooled:
+      return finish<Shortcut::kPooled, kHalf>;
+    case Shortcut::kAveraged:
+      return finish<Shortcut::kAveraged, kHalf>;
+    default:
+      return finish<Shortcut::kGeneral, kHalf>;
+  }
+}
+
+// The loop for a convolution's shortcut and its maps' types; different types are taken channel by channel.
+inline Finish finisher(const BinaryConv2d& conv) {
+  const bool is_mixed = conv.shortcut.data != nullptr && conv.out.data != nullptr &&
+                        conv.shortcut.is_half != conv.out.is_half;
+  const Shortcut kind = is_mixed ? Shortcut::kGeneral : kind_of(conv.shortcut, conv.out);
+  const bool is_half = conv.out.data == nullptr ? conv.shortcut.is_half : conv.out.is_half;
+  return is_half ? finisher<true>(kind) : finisher<false>(kind);
+}
+
+}  // namespace
+}  // namespace hidiff
