@@ -12,10 +12,11 @@ from typing import Any
 
 import fire
 
+from hidiff_monai.benchmark.command import benchmark
 from hidiff_monai.io.errors import find_value_error
 
 
-def benchmark(config: str, steps: int = 8, **overrides: Any) -> None:
+def benchmark_loader(config: str, steps: int = 8, **overrides: Any) -> None:
     """Says whether the loader keeps up with the training step: loads an epoch, then trains a few mini-batches.
 
     Args:
@@ -23,9 +24,9 @@ def benchmark(config: str, steps: int = 8, **overrides: Any) -> None:
         steps: mini-batches that are timed in each phase of the training.
         overrides: keys of the configuration as in the training, for example --dataset_dir or --num_workers.
     """
-    from hidiff_monai.recipes.loading import benchmark_loader
+    from hidiff_monai.recipes import loading
 
-    print(benchmark_loader(config, overrides, steps).format())
+    print(loading.benchmark_loader(config, overrides, steps).format())
 
 
 def check(datalist: str, dataset_dir: str, as_json: bool = False) -> None:
@@ -128,6 +129,7 @@ def predict(
     rtstruct: bool = False,
     report: bool = True,
     json: bool = False,
+    eager: bool = False,
     **overrides: Any,
 ) -> None:
     """Predicts scans or photographs: masks and uncertainty on their own grid, volumes, a verdict, a report.
@@ -148,12 +150,13 @@ def predict(
         rtstruct: writes an RTSTRUCT beside each DICOM-SEG.
         report: makes index.html; --noreport leaves it out.
         json: prints the manifest instead of a summary.
+        eager: runs the refiner as it was trained, without the compiled form.
         overrides: any other key of the bundle's inference configuration, for example --image_size [128,128].
     """
     from hidiff_monai.prediction import format_summary, run_prediction
 
     manifest = run_prediction(
-        bundle, input, output, checkpoint, device, steps, samples, labels, reference, rtstruct, report, overrides
+        bundle, input, output, checkpoint, device, steps, samples, labels, reference, rtstruct, report, overrides, eager
     )
     print(_as_json(manifest) if json else format_summary(manifest, Path(str(output)).expanduser()))
     if any(case["status"] == "failed" for case in manifest["cases"]):
@@ -162,6 +165,29 @@ def predict(
 
 def _as_json(content: Any) -> str:
     return json.dumps(content, indent=2, default=str)
+
+
+def pack(
+    bundle: str,
+    output: str,
+    checkpoint: str | None = None,
+    storage: str = "float32",
+    image_size: tuple[int, int] = (256, 256),
+    **overrides: Any,
+) -> None:
+    """Packs a bundle's trained refiner into one small file: 1-bit weights and tables; prints its size and operations.
+
+    Args:
+        bundle: the bundle's folder, for example bundles/drive.
+        output: the file that is written, for example refiner.safetensors.
+        checkpoint: the weights; the bundle's models/model.pt, or what its training wrote, where it is left out.
+        storage: of the real-valued maps between layers, float16 or float32.
+        image_size: (H, W) at which operations are counted.
+        overrides: any key of the bundle's inference configuration, for example --segmentor#channels [8,8,16,32,48,64].
+    """
+    from hidiff_monai.prediction.pack import pack_bundle
+
+    print(pack_bundle(bundle, str(output), checkpoint, storage, image_size, overrides))
 
 
 def prepare(dataset: str, source: str, output: str) -> None:
@@ -292,16 +318,31 @@ def complexity(width: int = 128, image_size: int = 256, num_steps: int = 10, as_
         print("\n\n".join(f"{name}\n{report.format()}" for name, report in reports.items()))
 
 
+def env(as_json: bool = False) -> None:
+    """Prints what a run depends on: versions, processor, how the packed operators run, accelerators, compiler.
+
+    Args:
+        as_json: prints one object instead of lines.
+    """
+    from hidiff_monai.environment import describe_environment, format_environment
+
+    sections = describe_environment()
+    print(json.dumps(sections, indent=2) if as_json else format_environment(sections))
+
+
 VERBS: dict[str, Callable[..., None]] = {
     "benchmark": benchmark,
+    "benchmark-loader": benchmark_loader,
     "check": check,
     "compare": compare,
     "complexity": complexity,
     "cross-validate": cross_validate,
     "datalist": datalist,
     "demo": demo,
+    "env": env,
     "predict": predict,
     "new-bundle": new_bundle,
+    "pack": pack,
     "prepare": prepare,
 }
 

@@ -12,15 +12,16 @@ def sign_ste(x: torch.Tensor) -> torch.Tensor:
     """Sign of Eq. 15, never 0: +1 where x > 0, else -1.
 
     Backward, the gradient of the piecewise quadratic p(x): 2 + 2x on [-1, 0), 2 - 2x on [0, 1], 0 elsewhere (Liu et
-    al., Bi-Real Net).
+    al., Bi-Real Net). It is written as p'(x) (x - x.detach()), whose value is 0 and whose derivative is p'(x): the
+    backward pass is then a single product.
 
     Args:
-        x: any shape; for an activation u with threshold alpha, x = u - alpha.
+        x: any shape, finite; for an activation u with threshold alpha, x = u - alpha.
     """
-    sign = (x > 0).to(x.dtype) * 2 - 1
-    clipped = x.clamp(-1.0, 1.0)
-    surrogate = clipped * (2 - clipped.abs())
-    return sign + (surrogate - surrogate.detach())
+    value = x.detach()
+    sign = F.threshold(value, 0.0, -1.0).sgn_()
+    slope = torch.rsub(value.abs(), 2.0, alpha=2.0).clamp_(min=0.0)  # 2 - 2|x|
+    return torch.addcmul(sign, slope, x - value)
 
 
 def binary_weight(weight: torch.Tensor) -> torch.Tensor:
@@ -28,10 +29,11 @@ def binary_weight(weight: torch.Tensor) -> torch.Tensor:
 
     Backward, the gradient of W clipped to [-1, 1].
     """
-    scale = weight.detach().abs().flatten(1).mean(1).reshape([-1] + [1] * (weight.dim() - 1))
-    sign = (weight >= 0).to(weight.dtype) * 2 - 1
-    clipped = weight.clamp(-1.0, 1.0)
-    return scale * sign + (clipped - clipped.detach())
+    value = weight.detach()
+    size = value.abs()
+    scale = size.flatten(1).mean(1).reshape([-1] + [1] * (weight.dim() - 1))
+    binary = F.threshold(-value, 0.0, -1.0).sgn_() * -scale
+    return torch.addcmul(binary, (size <= 1).to(weight.dtype), weight - value)
 
 
 class BinaryConv2d(nn.Module):

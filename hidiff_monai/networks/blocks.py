@@ -17,7 +17,7 @@ from hidiff_monai.networks.time_modules import TimeActivation, TimeBinarization
 def match_channels(x: torch.Tensor, channels: int) -> torch.Tensor:
     """Parameter-free shortcut: repeats the channels of (B, C, H, W), or takes the mean of adjacent ones."""
     if channels > x.shape[1]:
-        return x.repeat(1, channels // x.shape[1], 1, 1)
+        return torch.cat([x] * (channels // x.shape[1]), dim=1)  # keeps channels-last maps as they lie
     if channels < x.shape[1]:
         return x.unflatten(1, [channels, x.shape[1] // channels]).mean(2)
     return x
@@ -138,7 +138,13 @@ class ConditionProjection(nn.Module):
 
     def forward(self, feature: torch.Tensor, size: List[int]) -> torch.Tensor:
         """(B, in_channels, h, w) -> (B, channels, *size): replicated or cropped at the lower and right border."""
-        rows, columns = size[0] - feature.shape[2], size[1] - feature.shape[3]
-        feature = feature[:, :, : size[0], : size[1]]
-        feature = F.pad(feature, [0, max(columns, 0), 0, max(rows, 0)], mode="replicate")
-        return self.norm(self.conv(feature))
+        return self.norm(self.conv(fit_feature(feature, size)))
+
+
+def fit_feature(feature: torch.Tensor, size: List[int]) -> torch.Tensor:
+    """(B, C, h, w) -> (B, C, *size): replicated or cropped at the lower and right border."""
+    rows, columns = size[0] - feature.shape[2], size[1] - feature.shape[3]
+    feature = feature[:, :, : size[0], : size[1]]
+    if rows <= 0 and columns <= 0:
+        return feature  # a padding of nothing is a copy all the same
+    return F.pad(feature, [0, max(columns, 0), 0, max(rows, 0)], mode="replicate")

@@ -110,9 +110,7 @@ class HiDiff(nn.Module):
         generator: Optional[torch.Generator] = None,
     ) -> torch.Tensor:
         """``num_samples`` chains in one batch -> y0_hat, (num_samples, B, K, H, W), in [0, 1]."""
-        repeated: List[Optional[torch.Tensor]] = []
-        for entry in condition:
-            repeated.append(None if entry is None else entry.repeat(num_samples, 1, 1, 1))
+        repeated = self.refiner.repeat_condition(condition, num_samples)
         estimate = self.reverse(prior.repeat(num_samples, 1, 1, 1), repeated, sampler, num_inference_steps, generator)
         return estimate.unflatten(0, [num_samples, prior.shape[0]])
 
@@ -129,3 +127,21 @@ class HiDiff(nn.Module):
         if self.exclusive:
             probability = probability / probability.sum(dim=1, keepdim=True).clamp(min=1e-6)
         return probability
+
+    @torch.jit.unused
+    def compile_inference(self, storage: torch.dtype = torch.float32) -> "HiDiff":
+        """The same network for inference: a packed copy of the refiner beside this segmentor and scheduler.
+
+        Args:
+            storage: of the refiner's real-valued maps between layers, float16 or float32.
+
+        Raises:
+            ValueError: when the refiner is real-valued, or compiled already.
+        """
+        if not isinstance(self.refiner, DiffusionRefiner):
+            raise ValueError(f"the refiner is a {type(self.refiner).__name__}; expected the trained DiffusionRefiner")
+        refiner = self.refiner.compile_inference(self.scheduler.num_train_timesteps, storage)
+        compiled = HiDiff(self.segmentor, refiner, self.scheduler, self.exclusive)  # type: ignore[arg-type]
+        compiled.num_inference_steps = self.num_inference_steps
+        compiled.num_samples, compiled.sampler = self.num_samples, self.sampler
+        return compiled.eval()

@@ -1,6 +1,6 @@
 """The diffusion refiner g: estimates which pixels of y_t are noise (HiDiff, Fig. 2)."""
 
-from typing import List, Optional, Sequence
+from typing import TYPE_CHECKING, List, Optional, Sequence
 
 import torch
 from torch import nn
@@ -9,6 +9,9 @@ from hidiff_monai.networks.blocks import ConditionProjection, DownLevel, UpLevel
 from hidiff_monai.networks.padding import pad_to_multiple
 from hidiff_monai.networks.time_modules import TimeEmbedding
 from hidiff_monai.networks.xformer import CrossTransformer
+
+if TYPE_CHECKING:
+    from hidiff_monai.networks.packed_refiner import PackedRefiner
 
 
 class DiffusionRefiner(nn.Module):
@@ -114,10 +117,19 @@ class DiffusionRefiner(nn.Module):
             condition.append(None)
         for i, projection in enumerate(self.projections):
             feature, stride = features[self.feature_indices[i]], self.feature_strides[self.feature_indices[i]]
-            self._check_feature(feature, stride, image.shape[2], image.shape[3])
+            check_feature(feature, stride, image.shape[2], image.shape[3], self.divisor)
             size = [inputs.shape[2] // stride, inputs.shape[3] // stride]
             condition[self.feature_levels[i] + 1] = projection(feature, size)
         return condition
+
+    def repeat_condition(
+        self, condition: List[Optional[torch.Tensor]], num_samples: int
+    ) -> List[Optional[torch.Tensor]]:
+        """The condition of ``num_samples`` chains in one batch: chain after chain, each with every image."""
+        repeated: List[Optional[torch.Tensor]] = []
+        for entry in condition:
+            repeated.append(None if entry is None else entry.repeat(num_samples, 1, 1, 1))
+        return repeated
 
     def denoise(
         self,
@@ -166,13 +178,30 @@ class DiffusionRefiner(nn.Module):
         """Noise logits (B, K, H, W); see ``encode_condition`` and ``denoise`` for the arguments."""
         return self.denoise(sample, timesteps, prior, self.encode_condition(image, prior, features))
 
-    def _check_feature(self, feature: torch.Tensor, stride: int, height: int, width: int) -> None:
-        padded_height, padded_width = height + -height % self.divisor, width + -width % self.divisor
-        rows, columns = feature.shape[2], feature.shape[3]
-        if not (height // stride <= rows <= padded_height // stride + 1):
-            raise ValueError(f"a feature map of stride {stride} has {rows} rows for an image of {height}")
-        if not (width // stride <= columns <= padded_width // stride + 1):
-            raise ValueError(f"a feature map of stride {stride} has {columns} columns for an image of {width}")
+    @torch.jit.unused
+    def compile_inference(self, num_timesteps: int, storage: torch.dtype = torch.float32) -> "PackedRefiner":
+        """A copy with packed signs, XNOR and popcount, for inference only; see `PackedRefiner`.
+
+        Args:
+            num_timesteps: T of the scheduler.
+            storage: of the real-valued maps between layers, float16 or float32.
+
+        Raises:
+            ValueError: when the refiner is real-valued.
+        """
+        from hidiff_monai.networks.packed_refiner import pack_refiner
+
+        return pack_refiner(self, num_timesteps, storage)
+
+
+def check_feature(feature: torch.Tensor, stride: int, height: int, width: int, divisor: int) -> None:
+    """Refuses a feature map whose size is neither that of the image nor that of the image padded to ``divisor``."""
+    padded_height, padded_width = height + -height % divisor, width + -width % divisor
+    rows, columns = feature.shape[2], feature.shape[3]
+    if not (height // stride <= rows <= padded_height // stride + 1):
+        raise ValueError(f"a feature map of stride {stride} has {rows} rows for an image of {height}")
+    if not (width // stride <= columns <= padded_width // stride + 1):
+        raise ValueError(f"a feature map of stride {stride} has {columns} columns for an image of {width}")
 
 
 def _check_levels(

@@ -37,6 +37,14 @@ class TimeEmbedding(nn.Module):
         return self.mlp(torch.cat([phase.sin(), phase.cos()], dim=1))
 
 
+class ChannelNorm(nn.BatchNorm1d):
+    """BatchNorm of maps (B, C, H, W) as well: flattening them would rearrange those that lie channels last."""
+
+    def _check_input_dim(self, input: torch.Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"the input is {list(input.shape)}; expected (B, C), (B, C, N) or (B, C, H, W)")
+
+
 class TimeBinarization(nn.Module):
     """TB, HiDiff Eq. 15: u^b = +1 where u > alpha_i(t), else -1, on inputs normalised channel by channel.
 
@@ -51,16 +59,13 @@ class TimeBinarization(nn.Module):
 
     def __init__(self, channels: int, embedding_dim: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(channels, affine=False)
+        self.norm = ChannelNorm(channels, affine=False)
         self.threshold = _zero_linear(embedding_dim, channels)
 
     def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         """Binarizes maps (B, C, H, W) or tokens (B, N, C) with the (B, E) embedding's thresholds."""
-        if x.dim() == 4:
-            normalised = self.norm(x.flatten(2)).reshape(x.shape)
-        else:
-            normalised = self.norm(x.transpose(1, 2)).transpose(1, 2)
-        return sign_ste(normalised - per_channel(self.threshold(embedding), x))
+        normalised = self.norm(x) if x.dim() == 4 else self.norm(x.transpose(1, 2)).transpose(1, 2)
+        return sign_ste(normalised + per_channel(-self.threshold(embedding), x))
 
 
 class TimeActivation(nn.Module):
@@ -81,7 +86,7 @@ class TimeActivation(nn.Module):
     def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         """Activates maps (B, C, H, W) or tokens (B, N, C)."""
         gamma, zeta = self.shifts(embedding).chunk(2, dim=1)
-        centred = x - per_channel(gamma, x)
+        centred = x + per_channel(-gamma, x)
         if x.dim() == 4:
             activated = F.prelu(centred, self.slope)
         else:

@@ -50,9 +50,9 @@ Every choice is a line of `configs/train.json` and can be changed there, or on t
 {commands}
 ```
 
-`hidiff benchmark` says how long a mini-batch takes on your machine before you start. A training that was stopped goes
-on when the same line is run again; a new one needs a new `--output_dir`. {inference}Paths in `configs/` are those of
-this machine: elsewhere give `--bundle_root` and `--dataset_dir` to every line{listed}.
+`hidiff benchmark-loader` says how long a mini-batch takes on your machine before you start. A training that was
+stopped goes on when the same line is run again; a new one needs a new `--output_dir`. {inference}Paths in `configs/`
+are those of this machine: elsewhere give `--bundle_root` and `--dataset_dir` to every line{listed}.
 
 ## Results
 
@@ -96,7 +96,7 @@ def format_commands(target: Path, datalist: Path, dataset_dir: Path, findings: F
     return "\n".join(
         [
             f"hidiff check {shlex.quote(str(datalist))} {shlex.quote(str(dataset_dir))}",
-            f"hidiff benchmark {bundle}/configs/train.json",
+            f"hidiff benchmark-loader {bundle}/configs/train.json",
             f"{run} training --config_file {bundle}/configs/train.json",
             f'{run} --config_file "[{files}]"{option}',
             f"hidiff compare {bundle}/output/evaluation_{section}",

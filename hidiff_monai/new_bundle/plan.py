@@ -96,7 +96,7 @@ def estimate_time(train: dict[str, Any], num_items: int) -> Choice:
     alone, alternating = (an_epoch * seconds / 60 for seconds in CORE_S_PER_MEGAPIXEL)
     epochs = train["pretrain_epochs"], train["max_epochs"] - train["pretrain_epochs"]
     minutes = epochs[0] * alone + epochs[1] * alternating
-    return Choice("time", f"about {minutes:.0f} minutes on one CPU core", "in all; `hidiff benchmark` measures")
+    return Choice("time", f"about {minutes:.0f} minutes on one CPU core", "in all; `hidiff benchmark-loader` measures")
 
 
 def explain_kept(is_volume: bool) -> list[Choice]:

@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser
 from monai.inferers import Inferer
 from monai.transforms import Transform
 
-from hidiff_monai.inferers import BernoulliDiffusionInferer, VolumeInferer
+from hidiff_monai.inferers import Accelerated, BernoulliDiffusionInferer, VolumeInferer, accelerate
 from hidiff_monai.io import load_weights, require_known_key
 from hidiff_monai.io.errors import find_value_error
 from hidiff_monai.networks import HiDiff
@@ -34,6 +34,7 @@ class Model:
         preprocessing: from such an item to an image tensor.
         inferer: from the image to its maps.
         network: in evaluation mode.
+        refiner: the form in which its refiner runs, see `Accelerated`.
         names: the classes, without the background; class k is ``names[k - 1]``.
         modality: what the metadata say the images are, for example "CT".
         task: what the metadata say the bundle does.
@@ -48,6 +49,7 @@ class Model:
     preprocessing: Transform
     inferer: Inferer
     network: HiDiff
+    refiner: str
     names: list[str]
     modality: str
     task: str
@@ -94,6 +96,7 @@ def load_model(
     steps: int | None = None,
     samples: int | None = None,
     overrides: Mapping[str, Any] | None = None,
+    eager: bool = False,
 ) -> Model:
     """Reads ``configs/inference.json`` and ``configs/metadata.json`` of a bundle and its weights.
 
@@ -105,14 +108,15 @@ def load_model(
         steps: steps of the reverse chain; None for the bundle's.
         samples: chains behind the uncertainty; None for the bundle's.
         overrides: further keys of the configuration, as on the command line of ``monai.bundle``.
+        eager: runs the refiner as it was trained, not in the form that is fastest on the device.
 
     Raises:
         ValueError: if a file or a key is missing or wrong, there is no case, or the classes overlap.
     """
     folder = Path(bundle).expanduser().absolute()
-    config = _read_json(folder, "inference.json")
-    metadata = _read_json(folder, "metadata.json")
-    file = Path(checkpoint).expanduser() if checkpoint else _find_checkpoint(folder)
+    config = read_config(folder, "inference.json")
+    metadata = read_config(folder, "metadata.json")
+    file = Path(checkpoint).expanduser() if checkpoint else find_checkpoint(folder)
     chosen = choose_device(device)
     inferer = "inferer#inferer" if "inferer" in config["inferer"] else "inferer"
     keys = {**(overrides or {})}
@@ -127,8 +131,9 @@ def load_model(
     names, classes_exclude = _names(metadata)
     if len(names) > 1 and not classes_exclude:
         raise ValueError(f"{folder.name}: classes {names} overlap; expected classes of which a pixel has one")
-    built = {key: _build(parser, key, keys) for key in ("network", "preprocessing", "inferer")}
+    built = {key: build_part(parser, key, keys) for key in ("network", "preprocessing", "inferer")}
     load_weights(built["network"], file)
+    network, form = _prepare(built["network"].eval(), chosen, eager)
     return Model(
         bundle=folder,
         checkpoint=file,
@@ -136,7 +141,8 @@ def load_model(
         items=parser.get_parsed_content("dataset#data"),
         preprocessing=built["preprocessing"],
         inferer=built["inferer"],
-        network=built["network"].eval(),
+        network=network,
+        refiner=form,
         names=names,
         modality=metadata["network_data_format"]["inputs"]["image"]["modality"],
         task=metadata["task"],
@@ -145,7 +151,16 @@ def load_model(
     )
 
 
-def _build(parser: ConfigParser, key: str, overrides: Mapping[str, Any]) -> Any:
+def _prepare(network: HiDiff, device: torch.device, eager: bool) -> Accelerated:
+    """The network as it is to run, and the form of its refiner."""
+    if device.type == "cpu":
+        from hidiff_monai.ops.allocator import keep_freed_memory
+
+        keep_freed_memory()
+    return Accelerated(network, "eager") if eager else accelerate(network, device)
+
+
+def build_part(parser: ConfigParser, key: str, overrides: Mapping[str, Any]) -> Any:
     """What a key of the configuration stands for; whatever a wrong value ends in becomes a sentence."""
     try:
         return parser.get_parsed_content(key)
@@ -169,7 +184,7 @@ def _threshold(parser: ConfigParser, config: Mapping[str, Any]) -> float:
     return float(value)
 
 
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
+def read_config(folder: Path, name: str) -> dict[str, Any]:
     file = folder / "configs" / name
     if not file.is_file():
         raise ValueError(f"{file} is missing; expected a bundle's folder, for example bundles/acdc: correct --bundle")
@@ -182,7 +197,7 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
     return content
 
 
-def _find_checkpoint(folder: Path) -> Path:
+def find_checkpoint(folder: Path) -> Path:
     """The weights that come with a bundle, or those that its training wrote where nothing else was said."""
     places = [folder / "models" / "model.pt", folder / "output" / "models" / "model.pt"]
     found = [place for place in places if place.is_file()]

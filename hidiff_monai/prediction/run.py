@@ -65,6 +65,7 @@ def run_prediction(
     rtstruct: bool = False,
     report: bool = True,
     overrides: Mapping[str, Any] | None = None,
+    eager: bool = False,
 ) -> dict[str, Any]:
     """Predicts every case; a bad one is recorded and passed over, what an earlier run has done is kept.
 
@@ -84,6 +85,7 @@ def run_prediction(
         rtstruct: writes a structure set beside each DICOM-SEG.
         report: makes the page.
         overrides: further keys of the bundle's inference configuration.
+        eager: see `load_model`.
 
     Returns:
         The manifest; of its "cases" those that failed have "status": "failed" and an "error".
@@ -93,7 +95,7 @@ def run_prediction(
     """
     start = perf_counter()
     places, options = require_places(source, output, labels), Options(rtstruct, report)
-    model = load_model(bundle, places.source, checkpoint, device, steps, samples, overrides)
+    model = load_model(bundle, places.source, checkpoint, device, steps, samples, overrides, eager)
     facts = _facts(model)
     usual = Usual() if reference is None else read_usual(str(reference), facts)
     records = Records(places.output, {**model.settings, **facts, "rtstruct": rtstruct}, needs_picture=report)
@@ -176,6 +178,7 @@ def _facts(model: Model) -> dict[str, Any]:
         "samples": sampling.num_samples or model.network.num_samples,
         "sampler": sampling.sampler or model.network.sampler,
         "seed": sampling.seed,
+        "refiner": model.refiner,
         "threshold": model.threshold,
     }
 

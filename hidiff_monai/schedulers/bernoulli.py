@@ -91,10 +91,11 @@ class BernoulliScheduler(Scheduler):
         self.timesteps = self.inference_timesteps(num_inference_steps).to(device or self.alphas_cumprod.device)
 
     def inference_timesteps(self, num_inference_steps: int) -> torch.Tensor:
-        """The (num_inference_steps,) timesteps in falling order; the step after the last one leads to y_0."""
+        """The (num_inference_steps,) timesteps in falling order, on the CPU; the step after the last leads to y_0."""
         last = self.num_train_timesteps - 1
         stride = float(self.num_train_timesteps) / num_inference_steps
-        return (last - torch.arange(num_inference_steps) * stride).round().long()
+        steps = torch.arange(num_inference_steps, device=torch.device("cpu"))  # read by Python: no GPU is waited for
+        return (last - steps * stride).round().long()
 
     def alpha_bar(self, timesteps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """abar at (B,) timesteps, 1 where t = -1; shaped to broadcast over ``like``, at least in float32."""

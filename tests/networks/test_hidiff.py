@@ -32,6 +32,9 @@ class TrueNoise(nn.Module):
     def encode_condition(self, image: torch.Tensor, prior: torch.Tensor, features: list[torch.Tensor]) -> list:
         return []
 
+    def repeat_condition(self, condition: list, num_samples: int) -> list:
+        return condition
+
     def denoise(self, sample: torch.Tensor, *others: object) -> torch.Tensor:
         return ((sample != self.original).to(sample.dtype) * 2 - 1) * 1000
 

@@ -216,6 +216,30 @@ def test_an_earlier_run_says_what_is_usual(
         run_prediction(reference=tmp_path / "nowhere", **run)
 
 
+def test_the_form_of_the_refiner_is_told_and_another_one_starts_anew(
+    tmp_path: Path, bundle_arguments: Arguments, write_photograph: Callable[..., None]
+) -> None:
+    write_photograph(tmp_path / "in" / "x.png")
+    run: dict[str, Any] = {"source": tmp_path / "in", "output": tmp_path / "out", **bundle_arguments("kvasir_seg")}
+    first = run_prediction(**run)
+    assert re.fullmatch(r"folded|packed \(avx(2|512)\)", first["refiner"])
+    assert run_prediction(**run)["done_before"] == 1
+    eager = run_prediction(eager=True, **run)
+    assert (eager["refiner"], eager["done_before"]) == ("eager", 0)
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["refiner"] == "eager"
+    assert run_prediction(**run)["done_before"] == 0
+
+
+def test_what_is_usual_may_come_from_a_run_of_another_form(
+    tmp_path: Path, bundle_arguments: Arguments, write_photograph: Callable[..., None]
+) -> None:
+    for seed in range(5):
+        write_photograph(tmp_path / "in" / f"{seed}.png", seed=seed)
+    run: dict[str, Any] = {"source": tmp_path / "in", "report": False, **bundle_arguments("kvasir_seg")}
+    run_prediction(output=tmp_path / "first", eager=True, **run)
+    assert run_prediction(output=tmp_path / "second", reference=tmp_path / "first", **run)["hard_uncertainty"] > 0
+
+
 def read_pixels_told(manifest: dict[str, Any]) -> int:
     return int(manifest["cases"][0]["classes"][0]["pixels"])
 

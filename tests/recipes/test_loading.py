@@ -80,9 +80,9 @@ def test_ratios_and_shares():
 
 def test_the_command_takes_keys_of_the_configuration(settings, capsys):
     options = [part for key, value in settings.items() for part in (f"--{key}", str(value))]
-    main(["benchmark", str(DRIVE / "configs/train.json"), "--steps", "1", *options])
+    main(["benchmark-loader", str(DRIVE / "configs/train.json"), "--steps", "1", *options])
     assert re.search(r"alternating +[\d.]+ +[\d.]+ x", capsys.readouterr().out)
     with pytest.raises(SystemExit) as end:
-        main(["benchmark", str(DRIVE / "configs/train.json"), "--datasetdir", "x"])
+        main(["benchmark-loader", str(DRIVE / "configs/train.json"), "--datasetdir", "x"])
     assert end.value.code == 1
     assert "did you mean --dataset_dir?" in capsys.readouterr().err

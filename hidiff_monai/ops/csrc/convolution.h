@@ -77,8 +77,10 @@ void convolve(const BinaryConv2d& conv, const Threads& threads) {
     for_each_tile(conv.out.width, vectors, [&](int64_t x, int64_t pixels, Count count) {
       Window windows[2] = {window_at(conv.x, conv.weight, conv, n, y, x, first)};
       if (sources == 2) windows[1] = window_at(conv.extra, conv.extra_weight, conv, n, y, x, first);
+      const Tile tile{n, y, x, pixels, first, vectors};
+      prefetch_shortcut(conv.shortcut, conv.out, tile);
       count(windows, sources, counts);
-      finish(conv, tables, {n, y, x, pixels, first, vectors}, counts);
+      finish(conv, tables, tile, counts);
     });
   });
 }

@@ -53,6 +53,24 @@ struct Tile {
   int64_t first, vectors;  // of output channels
 };
 
+// Asks for the tile's part of the shortcut, so that it is near when the tile has been counted.
+inline void prefetch_shortcut(const Map& shortcut, const Map& out, const Tile& tile) {
+  if (shortcut.data == nullptr) return;
+  constexpr int64_t kLine = 64;
+  const int64_t bytes = shortcut.is_half ? 2 : 4, averaged = (shortcut.channels + out.channels - 1) / out.channels;
+  const int64_t channels = tile.vectors * kLanes * averaged, rows = is_pooled(shortcut, out) ? 2 : 1;
+  int64_t first = tile.first * kLanes * averaged;
+  while (first >= shortcut.channels) first -= shortcut.channels;
+  for (int64_t i = 0; i < tile.pixels; ++i) {
+    const int64_t pixel = shortcut_pixel(shortcut, out, tile.n, tile.y, tile.x + i) + first;
+    for (int64_t p = 0; p < rows * rows; ++p) {
+      const int64_t at = pixel + (p / 2 * shortcut.width + p % 2) * shortcut.channels;
+      const char* from = static_cast<const char*>(shortcut.data) + at * bytes;
+      for (int64_t byte = 0; byte < channels * bytes; byte += kLine) _mm_prefetch(from + byte, _MM_HINT_T0);
+    }
+  }
+}
+
 // Finishes what count_differences left in `counts` for a tile. kHalf: shortcut and result are float16 maps.
 template <Shortcut kKind, bool kHalf>
 void finish(const BinaryConv2d& conv, const Tables& tables, const Tile& tile, const int32_t* counts) {

@@ -1,0 +1,1 @@
+"""``hidiff benchmark``: what packing is worth, measured side by side in one process; see `run` and `command`."""
