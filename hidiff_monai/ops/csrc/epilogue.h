@@ -6,25 +6,26 @@
 namespace hidiff {
 namespace {
 
-// A convolution's tables, with room for whole vectors of channels; without TA its slope is 1 and its shift 0.
+// A convolution's tables with room for whole vectors of channels: as they were given, where they have it, else copied.
+// Without TA the slope is 1 and the shift 0.
 class Tables {
  public:
   explicit Tables(const BinaryConv2d& conv)
       : vectors(ceil_div(conv.out.channels, kLanes)),
         stride(vectors * kLanes),
-        floats_(6 * stride),
-        integers_(16 * stride),
-        scale(floats_.get()),
-        bias(scale + stride),
-        slope(bias + stride),
-        zeta(slope + stride),
-        threshold(zeta + stride),
-        skip_threshold(threshold + stride),
-        base(integers_.get()) {
-    const float* sources[] = {conv.scale, conv.bias, conv.slope, conv.zeta, conv.threshold, conv.skip_threshold};
-    for (int i = 0; i < 6; ++i) copy_table(floats_.get() + i * stride, sources[i], conv.out.channels);
-    for (int64_t c = 0; conv.slope == nullptr && c < stride; ++c) floats_.get()[2 * stride + c] = 1;
-    for (int i = 0; i < 16; ++i) {
+        is_whole_(conv.out.channels == stride),
+        floats_(is_whole_ ? 2 * stride : 8 * stride),
+        integers_(is_whole_ ? 0 : 16 * stride) {
+    for (int64_t c = 0; c < stride; ++c) floats_.get()[c] = 1;  // the other row stays 0
+    const float *const ones = floats_.get(), *const zeros = ones + stride;
+    scale = fit(conv.scale, 2, conv.out.channels);
+    bias = fit(conv.bias, 3, conv.out.channels);
+    slope = conv.slope == nullptr ? ones : fit(conv.slope, 4, conv.out.channels);
+    zeta = conv.zeta == nullptr ? zeros : fit(conv.zeta, 5, conv.out.channels);
+    threshold = fit(conv.threshold, 6, conv.out.channels);
+    skip_threshold = fit(conv.skip_threshold, 7, conv.out.channels);
+    base = is_whole_ ? conv.base : integers_.get();
+    for (int i = 0; i < 16 && !is_whole_; ++i) {
       std::memcpy(integers_.get() + i * stride, conv.base + i * conv.out.channels, conv.out.channels * sizeof(int32_t));
     }
   }
@@ -32,12 +33,19 @@ class Tables {
   const int64_t vectors, stride;
 
  private:
+  const float* fit(const float* table, int64_t row, int64_t channels) {
+    if (is_whole_ || table == nullptr) return table;
+    std::memcpy(floats_.get() + row * stride, table, channels * sizeof(float));
+    return floats_.get() + row * stride;
+  }
+
+  const bool is_whole_;
   Scratch<float> floats_;
   Scratch<int32_t> integers_;
 
  public:
-  const float *const scale, *const bias, *const slope, *const zeta, *const threshold, *const skip_threshold;
-  const int32_t* const base;
+  const float *scale, *bias, *slope, *zeta, *threshold, *skip_threshold;
+  const int32_t* base;
 };
 
 // 1 where a kernel's first row or column of taps lies in the border, 2 where its last does.

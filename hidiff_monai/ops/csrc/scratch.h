@@ -14,7 +14,7 @@ namespace {
 template <typename T>
 class Scratch {
  public:
-  explicit Scratch(int64_t count) : size_((count * sizeof(T) + 63) / 64 * 64) {
+  explicit Scratch(int64_t count) : size_((count * sizeof(T) + 64) / 64 * 64) {
     data_ = static_cast<T*>(std::aligned_alloc(64, size_));
     if (data_ == nullptr) throw std::bad_alloc();
     std::memset(data_, 0, size_);
