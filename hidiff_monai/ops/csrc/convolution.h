@@ -60,28 +60,38 @@ inline int64_t chunk_vectors(const Tables& tables, int64_t first) {
   return tables.vectors - first < kTileVectors ? tables.vectors - first : kTileVectors;
 }
 
-// One row of output pixels and one chunk of output channels is one piece of work.
+// A row of output pixels, for one chunk of output channels.
+inline void convolve_row(const BinaryConv2d& conv, const Tables& tables, Finish finish, int64_t n, int64_t y,
+                         int64_t first) {
+  const int64_t vectors = chunk_vectors(tables, first);
+  const int sources = conv.extra.data == nullptr ? 1 : 2;
+  alignas(64) int32_t counts[kTilePixels * kTileVectors * kLanes];
+  for_each_tile(conv.out.width, vectors, [&](int64_t x, int64_t pixels, Count count) {
+    Window windows[2] = {window_at(conv.x, conv.weight, conv, n, y, x, first)};
+    if (sources == 2) windows[1] = window_at(conv.extra, conv.extra_weight, conv, n, y, x, first);
+    const Tile tile{n, y, x, pixels, first, vectors};
+    prefetch_shortcut(conv.shortcut, conv.out, tile);
+    count(windows, sources, counts);
+    finish(conv, tables, tile, counts);
+  });
+}
+
+// Threads never work on chunks of the same row at a time: the signs of a pixel's channels share a cache line.
 void convolve(const BinaryConv2d& conv, const Threads& threads) {
   const Tables tables(conv);
   const Finish finish = finisher(conv);
-  const int64_t rows = conv.out.batch * conv.out.height, chunks = ceil_div(tables.vectors, kTileVectors);
+  const int64_t height = conv.out.height, rows = conv.out.batch * height;
+  const int64_t chunks = ceil_div(tables.vectors, kTileVectors);
   const int64_t words = conv.x.words + (conv.extra.data == nullptr ? 0 : conv.extra.words);
   const int64_t weight_bytes = tables.stride * conv.kernel_size * conv.kernel_size * words * 4;
   const bool rows_share_weights = weight_bytes > kNearestCacheBytes;  // keep a chunk's weights there, row after row
-  const int sources = conv.extra.data == nullptr ? 1 : 2;
-  for_each(rows * chunks, threads, [&](int64_t i) {
-    const int64_t row = rows_share_weights ? i % rows : i / chunks, chunk = rows_share_weights ? i / rows : i % chunks;
-    const int64_t n = row / conv.out.height, y = row % conv.out.height, first = chunk * kTileVectors;
-    const int64_t vectors = chunk_vectors(tables, first);
-    alignas(64) int32_t counts[kTilePixels * kTileVectors * kLanes];
-    for_each_tile(conv.out.width, vectors, [&](int64_t x, int64_t pixels, Count count) {
-      Window windows[2] = {window_at(conv.x, conv.weight, conv, n, y, x, first)};
-      if (sources == 2) windows[1] = window_at(conv.extra, conv.extra_weight, conv, n, y, x, first);
-      const Tile tile{n, y, x, pixels, first, vectors};
-      prefetch_shortcut(conv.shortcut, conv.out, tile);
-      count(windows, sources, counts);
-      finish(conv, tables, tile, counts);
-    });
+  const int64_t passes = rows_share_weights ? chunks : 1;
+  for_each(passes * rows, threads, [&](int64_t i) {
+    const int64_t n = i % rows / height, y = i % rows % height;
+    const int64_t begin = rows_share_weights ? i / rows : 0, end = rows_share_weights ? begin + 1 : chunks;
+    for (int64_t chunk = begin; chunk < end; ++chunk) {
+      convolve_row(conv, tables, finish, n, y, chunk * kTileVectors);
+    }
   });
 }
 

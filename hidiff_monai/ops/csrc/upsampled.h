@@ -59,7 +59,8 @@ class TapCounts {
   Scratch<int16_t> counts_;
 };
 
-// A band of low-resolution rows and one chunk of output channels is one piece of work.
+// A band of low-resolution rows and one chunk of output channels is one piece of work; threads work on different bands,
+// since the signs of a pixel's channels share a cache line.
 void convolve_upsampled(const BinaryConv2d& conv, const Threads& threads) {
   const Tables tables(conv);
   const Finish finish = finisher(conv);
@@ -67,7 +68,7 @@ void convolve_upsampled(const BinaryConv2d& conv, const Threads& threads) {
   const int64_t bands = low_height < 16 ? 1 : ceil_div(low_height, 32 < low_height / 2 ? 32 : low_height / 2);
   const int64_t band_height = ceil_div(low_height, bands);
   for_each(conv.out.batch * bands * chunks, threads, [&](int64_t i) {
-    const int64_t chunk = i % chunks, band = i / chunks % bands, n = i / chunks / bands;
+    const int64_t band = i % bands, n = i / bands % conv.out.batch, chunk = i / bands / conv.out.batch;
     const int64_t first = chunk * kTileVectors, begin = band * band_height;
     const int64_t end = begin + band_height < low_height ? begin + band_height : low_height;
     const int64_t vectors = chunk_vectors(tables, first);
