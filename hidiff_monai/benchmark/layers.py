@@ -80,7 +80,7 @@ def make_candidates(layer: Layer, seed: int = 0) -> dict[str, Call]:
 
 
 def _packed(layer: Layer, folded: FoldedLayer, maps: list[torch.Tensor]) -> Call:
-    """As in `PackedRefiner`: bits in; the stream and the next layer's bits out."""
+    """The operator as `PackedRefiner` calls it: bits in; the stream and the next layer's bits out."""
     border, channels, size = layer.kernel_size // 2, layer.out_channels, layer.size
     conv = PackedConv(
         layer.in_channels, channels, 1, layer.kernel_size, layer.stride, layer.upsamples, layer.extra_channels,
@@ -94,10 +94,12 @@ def _packed(layer: Layer, folded: FoldedLayer, maps: list[torch.Tensor]) -> Call
     stream = maps[0].clone()
     is_in_place = stream.shape == (1, size, size, channels)
     out = stream if is_in_place else stream.new_zeros(1, size, size, channels)
+    zeta = None if conv.zeta is None else conv.zeta[0]
     return partial(
-        conv, 0, bits[0], bits[1] if len(bits) > 1 else None, stream if layer.has_shortcut else None,
-        out if layer.keeps_stream else None, torch.full((channels,), -0.3),
-        allocate_packed(1, size, size, channels, border),
+        torch.ops.hidiff_monai.binary_conv2d, bits[0], conv.weight, bits[1] if len(bits) > 1 else None,
+        conv.extra_weight, conv.base, conv.kernel_size, conv.stride, conv.upsamples, conv.scale, conv.bias[0],
+        stream if layer.has_shortcut else None, conv.slope, zeta, out if layer.keeps_stream else None,
+        torch.full((channels,), -0.3), allocate_packed(1, size, size, channels, border), None, None,
     )  # fmt: skip
 
 
