@@ -71,10 +71,11 @@ def _pack(network: HiDiff) -> Accelerated | None:
     """The packed form, None where it would not be faster."""
     from hidiff_monai import ops  # loads the compiled operators
 
-    instructions = ops.status().instruction_set
-    if not network.refiner.binarized or instructions == "torch":
+    status = ops.status()
+    is_threaded = status.num_threads == torch.get_num_threads()  # before torch 2.10 the operators have one thread
+    if not network.refiner.binarized or status.instruction_set == "torch" or not is_threaded:
         return None
-    return Accelerated(network.compile_inference(), f"packed ({instructions})")
+    return Accelerated(network.compile_inference(), f"packed ({status.instruction_set})")
 
 
 def _for_cuda(network: HiDiff, dtype: torch.dtype, compiles: bool) -> HiDiff:

@@ -11,6 +11,7 @@ from hidiff_monai.ops.packing import BORDER_CLASSES, LANES
 REAL = (torch.float32, torch.float16)
 FLOAT = (torch.float32,)
 BITS = (torch.int32,)
+MOST_UPSAMPLED_WORDS = 65535 // (9 * 32)  # the compiled operators count nine taps in 16 bits
 
 
 def check_pack_signs(values: torch.Tensor, threshold: torch.Tensor, packed: torch.Tensor) -> None:
@@ -50,6 +51,8 @@ def check_binary_conv2d(
     channels = base.shape[1]
     groups, taps = -(-channels // LANES), kernel_size**2
     check_tensor("weight", weight, BITS, (groups, taps, x.shape[3], LANES), device)
+    if upsample and x.shape[3] > MOST_UPSAMPLED_WORDS:
+        raise ValueError(f"x has {x.shape[3]} words a pixel; expected at most {MOST_UPSAMPLED_WORDS} with upsample")
     if upsample:
         height, width = 2 * height, 2 * width
     if (extra is None) != (extra_weight is None):

@@ -118,6 +118,8 @@ def _load_native(requested: str | None) -> tuple[ctypes.CDLL | None, str]:
         return None, f"{VARIABLE}=torch"
     if not build.LIBRARY.is_file():
         return None, f"{build.LIBRARY.name} was not built; python {Path(build.__file__)} builds it, or says why not"
+    if build.source_digest().encode() not in build.LIBRARY.read_bytes():
+        return None, f"{build.LIBRARY.name} is of other sources; python {Path(build.__file__)} builds it anew"
     try:
         torch.ops.load_library(build.LIBRARY)
     except OSError as error:

@@ -21,6 +21,8 @@ CASES = [
     (16, 32, 0, (6, 8), 3, 2, False),
     (33, 17, 0, (5, 7), 3, 2, False),
     (5, 5, 5, (1, 1), 3, 2, False),
+    (256, 256, 0, (5, 7), 3, 1, False),  # more weights than the nearest cache takes: chunk by chunk
+    (160, 96, 130, (3, 5), 3, 1, False),
     (64, 32, 32, (3, 4), 3, 1, True),
     (17, 17, 0, (1, 1), 3, 1, True),
     (33, 66, 16, (2, 5), 3, 1, True),

@@ -77,6 +77,10 @@ void set_sources(const BinaryArguments& given, BinaryConv2d& call) {
   int64_t border = given.kernel_size / 2, taps = given.kernel_size * given.kernel_size;
   int64_t channels = call.out.channels, groups = (channels + 15) / 16;
   call.weight = reinterpret_cast<const uint32_t*>(as_integers(given.weight, {groups, taps, call.x.words, 16}));
+  if (given.upsample && call.x.words > kMostUpsampledWords) {
+    fail(given.x, "has " + std::to_string(call.x.words) + " words a pixel",
+         "at most " + std::to_string(kMostUpsampledWords) + " with upsample");
+  }
   if (!given.extra) return;
   int64_t zoom = given.upsample ? 2 : 1, height = call.x.height * zoom, width = call.x.width * zoom;
   call.extra = as_bits(given.extra, border);

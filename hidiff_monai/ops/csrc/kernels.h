@@ -27,6 +27,9 @@ struct Threads {
   int64_t count;  // threads that parallel_for may use
 };
 
+// Words a pixel of an upsampled source: nine taps of 32 bits each are counted in 16 bits.
+constexpr int64_t kMostUpsampledWords = 65535 / (9 * 32);
+
 struct PackSigns {
   Map values;
   const float* threshold;
