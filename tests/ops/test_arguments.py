@@ -160,3 +160,15 @@ def test_no_argument_is_kept(operator: str, make_arguments: Make, instruction_se
         for name in tensors:
             check_refused(operator, {**arguments, name: tensors[name].double()}, "expected")
     assert {name: tensor._use_count() for name, tensor in tensors.items()} == before
+
+
+@pytest.mark.parametrize("name", status().available)
+def test_more_channels_than_nine_taps_can_be_counted_of(name: str) -> None:
+    """The compiled operators count in 16 bits: 227 words of 32 channels are the most."""
+    words, ones = 228, torch.ones(16)
+    x, weight = torch.zeros(1, 3, 3, words, dtype=torch.int32), torch.zeros(1, 9, words, 16, dtype=torch.int32)
+    base, out = torch.zeros(16, 16, dtype=torch.int32), torch.zeros(1, 2, 2, 16)
+    rest = [None, None, None, out, None, None, None, None]
+    arguments = [x, weight, None, None, base, 3, 1, True, ones, ones, *rest]
+    with use_instruction_set(name), pytest.raises((RuntimeError, ValueError), match="228 words.*at most 227"):
+        torch.ops.hidiff_monai.binary_conv2d(*arguments)

@@ -147,7 +147,9 @@ def test_unknown_name_in_the_environment() -> None:
 def test_library_that_is_missing_or_does_not_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "LIBRARY", tmp_path / "_packed.so")
     assert "was not built" in library._load_native(None)[1]
-    build.LIBRARY.write_text("no library")
+    build.LIBRARY.write_text("of sources long gone")
+    assert "is of other sources" in library._load_native(None)[1]  # and its code is not run to find out
+    build.LIBRARY.write_text(f"no library, but {build.source_digest()}")
     native, reason = library._load_native(None)
     assert native is None and "_packed.so does not load: " in reason
 
