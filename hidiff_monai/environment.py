@@ -8,7 +8,7 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,6 +20,20 @@ PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "scikit-image"
 OPTIONAL_PACKAGES = {"highdicom": "writes DICOM-SEG", "h5py": "prepares Synapse volumes", "triton": "torch.compile"}
 # Of the processor's many flags those that the packed operators ask for.
 FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vpopcntdq")
+
+
+class Processor(NamedTuple):
+    """A processor.
+
+    Attributes:
+        model: its name.
+        family: its number, where Linux tells it.
+        flags: what it can do, in Linux's spelling.
+    """
+
+    model: str
+    family: str | None
+    flags: set[str]
 
 
 def describe_environment() -> dict[str, dict[str, Any]]:
@@ -61,32 +75,33 @@ def _find_version(package: str, use: str) -> str:
 
 
 def _describe_processor() -> dict[str, Any]:
-    model, flags = _read_cpu()
+    processor = read_processor()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "model": model,
+        "model": processor.model,
         "architecture": platform.machine(),
-        "instruction sets": [flag for flag in FLAGS if flag in flags],
+        "instruction sets": [flag for flag in FLAGS if flag in processor.flags],
         "cores": os.cpu_count(),
         "cores for this process": usable,
         "threads of torch": torch.get_num_threads(),
     }
 
 
-def _read_cpu() -> tuple[str, set[str]]:
-    """The processor's name and flags, in Linux's spelling."""
+def read_processor() -> Processor:
+    """The processor that this runs on, as far as the system tells."""
+    fallback = platform.processor() or platform.machine() or "unknown"
     try:
         if sys.platform == "darwin":
             keys = ["machdep.cpu.brand_string", "machdep.cpu.features", "machdep.cpu.leaf7_features"]
             lines = subprocess.run(
                 ["sysctl", "-n", *keys], capture_output=True, text=True, timeout=5
             ).stdout.splitlines()
-            return (lines or ["unknown"])[0], set(" ".join(lines[1:]).lower().split())
+            return Processor((lines or ["unknown"])[0], None, set(" ".join(lines[1:]).lower().split()))
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor() or "unknown", set()
+        return Processor(fallback, None, set())
     values = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    return values.get("model name", platform.processor() or "unknown"), set(values.get("flags", "").split())
+    return Processor(values.get("model name", fallback), values.get("cpu family"), set(values.get("flags", "").split()))
 
 
 def _describe_operators() -> dict[str, Any]:

@@ -7,32 +7,23 @@ what was freed is used again: worth a factor of 1.4 to 1.9 to an eager network o
 from __future__ import annotations
 
 import ctypes
-import sys
 
-from hidiff_monai.ops.allocator import LARGEST_INT, M_MMAP_MAX, M_TRIM_THRESHOLD
+from hidiff_monai.ops.allocator import KEEP_FREED, M_MMAP_MAX, M_TRIM_THRESHOLD, set_options
 
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 MIB = 2**20
 # What glibc's own rule arrives at once an allocation of that size has been freed.
 LEFT_ALONE = {M_MMAP_THRESHOLD: 32 * MIB, M_TRIM_THRESHOLD: 64 * MIB, M_MMAP_MAX: 65536}
-TUNED = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: LARGEST_INT}
 
 
 def tune_heap() -> bool:
     """As `keep_freed_memory`, which works once only; False where the allocator is not glibc's."""
-    return _set(TUNED)
+    return set_options(KEEP_FREED)
 
 
 def leave_heap_alone() -> bool:
     """As glibc is by itself, with what it kept given back; False where the allocator is not glibc's."""
-    is_set = _set(LEFT_ALONE)
+    is_set = set_options(LEFT_ALONE)
     if is_set:
         ctypes.CDLL(None).malloc_trim(0)
     return is_set
-
-
-def _set(options: dict[int, int]) -> bool:
-    library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
-    if not hasattr(library, "mallopt"):
-        return False
-    return all([library.mallopt(option, value) for option, value in options.items()])  # type: ignore[union-attr]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
-import re
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,8 +11,9 @@ from typing import Any
 import torch
 
 from hidiff_monai import ops
-from hidiff_monai.benchmark.clock import CPUINFO, measure_clock_hz
+from hidiff_monai.benchmark.clock import measure_clock_hz
 from hidiff_monai.benchmark.settings import Settings
+from hidiff_monai.environment import read_processor
 from hidiff_monai.io import require_writable, write_atomically
 from hidiff_monai.report.manifest import collect_versions
 
@@ -28,17 +27,11 @@ Content = dict[str, Any]
 
 def describe_machine() -> dict[str, Any]:
     """Processor, instruction sets, cores, versions and commit, as JSON values."""
-    try:
-        text = CPUINFO.read_text()
-    except OSError:
-        text = ""
-    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    family = re.search(r"^cpu family\s*:\s*(\d+)$", text, re.MULTILINE)
-    flags = re.search(r"^flags\s*:\s*(.+)$", text, re.MULTILINE)
+    processor = read_processor()
     clock_hz = measure_clock_hz()
     return {
-        "cpu": f"{model[1]}, family {family[1]}" if model and family else platform.processor() or platform.machine(),
-        "cpu_flags": sorted(set(INSTRUCTIONS) & set(flags[1].split() if flags else ())),
+        "cpu": f"{processor.model}, family {processor.family}" if processor.family else processor.model,
+        "cpu_flags": sorted(set(INSTRUCTIONS) & processor.flags),
         "clock_ghz": None if clock_hz is None else round(clock_hz / 1e9, 2),
         "instruction_set": ops.status().instruction_set,
         "torch_capability": torch.backends.cpu.get_cpu_capability(),

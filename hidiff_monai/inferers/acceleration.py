@@ -60,11 +60,7 @@ def accelerate(
 
 def fold(network: HiDiff, dtype: torch.dtype = torch.float32) -> HiDiff:
     """The network with a `FoldedRefiner`; segmentor and scheduler are shared with the one given."""
-    refiner = FoldedRefiner(network.refiner, network.scheduler.num_train_timesteps, dtype)
-    folded = HiDiff(network.segmentor, refiner, network.scheduler, network.exclusive)  # type: ignore[arg-type]
-    folded.num_inference_steps, folded.num_samples = network.num_inference_steps, network.num_samples
-    folded.sampler = network.sampler
-    return folded.eval()
+    return network.with_refiner(FoldedRefiner(network.refiner, network.scheduler.num_train_timesteps, dtype))
 
 
 def _pack(network: HiDiff) -> Accelerated | None:

@@ -4,7 +4,7 @@ Every block runs in the order: binarize (TB), convolve, scale and shift (BatchNo
 The last three and the next block's TB are pointwise, so that a packed kernel can do them in one pass.
 """
 
-from typing import List, Optional
+from typing import Optional
 
 import torch
 from torch import nn
@@ -136,15 +136,6 @@ class ConditionProjection(nn.Module):
         self.conv = nn.Conv2d(in_channels, channels, 1, bias=False)
         self.norm = nn.BatchNorm2d(channels)
 
-    def forward(self, feature: torch.Tensor, size: List[int]) -> torch.Tensor:
-        """(B, in_channels, h, w) -> (B, channels, *size): replicated or cropped at the lower and right border."""
-        return self.norm(self.conv(fit_feature(feature, size)))
-
-
-def fit_feature(feature: torch.Tensor, size: List[int]) -> torch.Tensor:
-    """(B, C, h, w) -> (B, C, *size): replicated or cropped at the lower and right border."""
-    rows, columns = size[0] - feature.shape[2], size[1] - feature.shape[3]
-    feature = feature[:, :, : size[0], : size[1]]
-    if rows <= 0 and columns <= 0:
-        return feature  # a padding of nothing is a copy all the same
-    return F.pad(feature, [0, max(columns, 0), 0, max(rows, 0)], mode="replicate")
+    def forward(self, feature: torch.Tensor) -> torch.Tensor:
+        """(B, in_channels, h, w) -> (B, channels, h, w)."""
+        return self.norm(self.conv(feature))

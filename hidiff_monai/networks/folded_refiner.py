@@ -6,33 +6,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hidiff_monai.networks.blocks import fit_feature
 from hidiff_monai.networks.folded_blocks import FoldedCrossTransformer, FoldedDownLevel, FoldedUpLevel
 from hidiff_monai.networks.folded_layers import EXACT_UP_TO, by_image
-from hidiff_monai.networks.folding import FoldedInput, fold_real, time_embeddings
-from hidiff_monai.networks.padding import pad_to_multiple
-from hidiff_monai.networks.refiner import DiffusionRefiner, check_feature
-
-
-class FoldedProjection(nn.Module):
-    """A real-valued convolution with its BatchNorm folded in, channels last.
-
-    Args:
-        folded: weight (O, C, k, k) and bias (O,).
-    """
-
-    weight: torch.Tensor
-    bias: torch.Tensor
-
-    def __init__(self, folded: FoldedInput) -> None:
-        super().__init__()
-        self.padding = folded.weight.shape[2] // 2
-        self.register_buffer("weight", folded.weight.detach().clone(memory_format=torch.channels_last))
-        self.register_buffer("bias", folded.bias.detach().clone())
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> (B, O, H, W)."""
-        return F.conv2d(x.contiguous(memory_format=torch.channels_last), self.weight, self.bias, padding=self.padding)
+from hidiff_monai.networks.folding import FoldedInput, RealInput, fold_real, time_embeddings
+from hidiff_monai.networks.padding import fit_features, pad_to_multiple
+from hidiff_monai.networks.refiner import DiffusionRefiner
 
 
 class FoldedRefiner(nn.Module):
@@ -82,11 +60,11 @@ class FoldedRefiner(nn.Module):
 
     def _fold_ends(self, refiner: DiffusionRefiner) -> None:
         """Input projections and output convolution. The stem's shift goes with the image's share."""
-        self.stem_image = FoldedProjection(fold_real(refiner.stem_image, refiner.stem_norm))
+        self.stem_image = _real_input(fold_real(refiner.stem_image, refiner.stem_norm))
         sample_weight = fold_real(refiner.stem_sample, refiner.stem_norm).weight
         self.register_buffer("sample_weight", sample_weight.clone(memory_format=torch.channels_last))
         self.projections = nn.ModuleList(
-            FoldedProjection(fold_real(given.conv, given.norm))  # type: ignore[arg-type]
+            _real_input(fold_real(given.conv, given.norm))  # type: ignore[arg-type]
             for given in refiner.projections
         )
         weight, bias = refiner.correction.weight, refiner.correction.bias
@@ -115,20 +93,15 @@ class FoldedRefiner(nn.Module):
         self, image: torch.Tensor, prior: torch.Tensor, features: List[torch.Tensor]
     ) -> List[Optional[torch.Tensor]]:
         """As `DiffusionRefiner.encode_condition`, with the prior's logit as a last entry."""
-        if len(features) != len(self.feature_strides):
-            raise ValueError(
-                f"the segmentor gave {len(features)} feature maps; expected {len(self.feature_strides)}, at strides "
-                f"{self.feature_strides}"
-            )
+        fitted = fit_features(
+            features, self.feature_strides, self.feature_indices, image.shape[2], image.shape[3], self.divisor
+        )
         inputs = pad_to_multiple(torch.cat([image.detach(), 2 * prior.detach() - 1], dim=1), self.divisor)
-        condition: List[Optional[torch.Tensor]] = [self.stem_image(inputs)]
+        condition: List[Optional[torch.Tensor]] = [self.stem_image(_channels_last(inputs))]
         for _ in range(len(self.down_levels)):
             condition.append(None)
         for i, projection in enumerate(self.projections):
-            feature, stride = features[self.feature_indices[i]], self.feature_strides[self.feature_indices[i]]
-            check_feature(feature, stride, image.shape[2], image.shape[3], self.divisor)
-            size = [inputs.shape[2] // stride, inputs.shape[3] // stride]
-            condition[self.feature_levels[i] + 1] = projection(fit_feature(feature.detach(), size))
+            condition[self.feature_levels[i] + 1] = projection(_channels_last(fitted[i].detach()))
         condition.append(torch.logit(prior.detach().float(), eps=self.prior_epsilon))
         return condition
 
@@ -200,3 +173,16 @@ class FoldedRefiner(nn.Module):
     ) -> torch.Tensor:
         """Noise logits (B, K, H, W); see ``encode_condition`` and ``denoise`` for the arguments."""
         return self.denoise(sample, timesteps, prior, self.encode_condition(image, prior, features))
+
+
+def _real_input(folded: FoldedInput) -> RealInput:
+    """On the device of what was folded, channels last."""
+    out_channels, in_channels, kernel_size, _ = folded.weight.shape
+    layer = RealInput(in_channels, out_channels, kernel_size)
+    layer.to(folded.weight.device, folded.weight.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layer.fill(folded)
+    return layer
+
+
+def _channels_last(x: torch.Tensor) -> torch.Tensor:
+    return x.contiguous(memory_format=torch.channels_last)

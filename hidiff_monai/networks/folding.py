@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from hidiff_monai.networks.binarize import BinaryConv2d, BinaryLinear
 from hidiff_monai.networks.blocks import ConvBlock
@@ -41,6 +42,34 @@ class FoldedInput(NamedTuple):
 
     weight: torch.Tensor
     bias: torch.Tensor
+
+
+class RealInput(nn.Module):
+    """A real-valued convolution with its BatchNorm folded in, computed once per image.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: k, odd.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.padding = kernel_size // 2
+        self.register_buffer("weight", torch.zeros(out_channels, in_channels, kernel_size, kernel_size))
+        self.register_buffer("bias", torch.zeros(out_channels))
+
+    def fill(self, folded: FoldedInput) -> None:
+        """Takes over a folded convolution."""
+        self.weight.copy_(folded.weight)
+        self.bias.copy_(folded.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, O, H, W)."""
+        return F.conv2d(x, self.weight, self.bias, padding=self.padding)
 
 
 def time_embeddings(refiner: DiffusionRefiner, num_timesteps: int) -> torch.Tensor:

@@ -140,8 +140,12 @@ class HiDiff(nn.Module):
         """
         if not isinstance(self.refiner, DiffusionRefiner):
             raise ValueError(f"the refiner is a {type(self.refiner).__name__}; expected the trained DiffusionRefiner")
-        refiner = self.refiner.compile_inference(self.scheduler.num_train_timesteps, storage)
-        compiled = HiDiff(self.segmentor, refiner, self.scheduler, self.exclusive)  # type: ignore[arg-type]
-        compiled.num_inference_steps = self.num_inference_steps
-        compiled.num_samples, compiled.sampler = self.num_samples, self.sampler
-        return compiled.eval()
+        return self.with_refiner(self.refiner.compile_inference(self.scheduler.num_train_timesteps, storage))
+
+    @torch.jit.unused
+    def with_refiner(self, refiner: nn.Module) -> "HiDiff":
+        """Another form of the refiner beside this segmentor and scheduler, with the same settings, for inference."""
+        network = HiDiff(self.segmentor, refiner, self.scheduler, self.exclusive)  # type: ignore[arg-type]
+        network.num_inference_steps = self.num_inference_steps
+        network.num_samples, network.sampler = self.num_samples, self.sampler
+        return network.eval()

@@ -4,10 +4,9 @@ from typing import Optional
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 import hidiff_monai.ops  # noqa: F401  registers torch.ops.hidiff_monai
-from hidiff_monai.networks.folding import FoldedInput, FoldedLayer
+from hidiff_monai.networks.folding import FoldedLayer
 from hidiff_monai.ops.packing import BORDER_CLASSES, LANES, border_base, count_words, pack_weight
 
 
@@ -106,31 +105,3 @@ class PackedConv(nn.Module):
             self.scale, self.bias[t], shortcut, self.slope, None if zeta is None else zeta[t], out,
             threshold, packed, skip_threshold, skip_packed,
         )  # fmt: skip
-
-
-class RealInput(nn.Module):
-    """A real-valued convolution with its BatchNorm folded in, computed once per image.
-
-    Args:
-        in_channels: C.
-        out_channels: O.
-        kernel_size: k, odd.
-    """
-
-    weight: torch.Tensor
-    bias: torch.Tensor
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
-        super().__init__()
-        self.padding = kernel_size // 2
-        self.register_buffer("weight", torch.zeros(out_channels, in_channels, kernel_size, kernel_size))
-        self.register_buffer("bias", torch.zeros(out_channels))
-
-    def fill(self, folded: FoldedInput) -> None:
-        """Takes over a folded convolution."""
-        self.weight.copy_(folded.weight)
-        self.bias.copy_(folded.bias)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> (B, H, W, O)."""
-        return F.conv2d(x, self.weight, self.bias, padding=self.padding).permute(0, 2, 3, 1)

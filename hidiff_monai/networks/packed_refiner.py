@@ -5,13 +5,11 @@ from typing import List, Optional, Sequence
 import torch
 from torch import nn
 
-from hidiff_monai.networks.blocks import fit_feature
-from hidiff_monai.networks.folding import fold_real, time_embeddings
+from hidiff_monai.networks.folding import RealInput, fold_real, time_embeddings
 from hidiff_monai.networks.packed_blocks import PackedCrossTransformer, PackedDownLevel, PackedUpLevel
-from hidiff_monai.networks.packed_layers import RealInput
 from hidiff_monai.networks.packed_workspace import Workspace
-from hidiff_monai.networks.padding import pad_to_multiple
-from hidiff_monai.networks.refiner import DiffusionRefiner, check_feature
+from hidiff_monai.networks.padding import fit_features, pad_to_multiple
+from hidiff_monai.networks.refiner import DiffusionRefiner
 
 
 class PackedRefiner(nn.Module):
@@ -126,23 +124,18 @@ class PackedRefiner(nn.Module):
         Returns:
             The stem's share (B, H, W, C), one projected map (B, h, w, C) (or None) per level, the prior's logit.
         """
-        if len(features) != len(self.feature_strides):
-            raise ValueError(
-                f"the segmentor gave {len(features)} feature maps; expected {len(self.feature_strides)}, at strides "
-                f"{self.feature_strides}"
-            )
         with torch.no_grad():
+            fitted = fit_features(
+                features, self.feature_strides, self.feature_indices, image.shape[2], image.shape[3], self.divisor
+            )
             inputs = pad_to_multiple(torch.cat([image, 2 * prior - 1], dim=1), self.divisor)
-            share = self.stem_image(inputs).to(self.workspace.values.dtype).contiguous()
+            share = self.stem_image(inputs).permute(0, 2, 3, 1).to(self.workspace.values.dtype).contiguous()
             condition: List[Optional[torch.Tensor]] = [share]
             for _ in range(len(self.down_levels)):
                 condition.append(None)
             for i, projection in enumerate(self.projections):
-                feature, stride = features[self.feature_indices[i]], self.feature_strides[self.feature_indices[i]]
-                check_feature(feature, stride, image.shape[2], image.shape[3], self.divisor)
-                size = [inputs.shape[2] // stride, inputs.shape[3] // stride]
-                projected = projection(fit_feature(feature, size)).float().contiguous()
-                condition[self.feature_levels[i] + 1] = projected
+                projected = projection(fitted[i]).permute(0, 2, 3, 1)
+                condition[self.feature_levels[i] + 1] = projected.float().contiguous()
             condition.append(torch.logit(prior.float(), eps=self.prior_epsilon))
         return condition
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from hidiff_monai.networks.blocks import ConditionProjection, DownLevel, UpLevel
-from hidiff_monai.networks.padding import pad_to_multiple
+from hidiff_monai.networks.padding import fit_features, pad_to_multiple
 from hidiff_monai.networks.time_modules import TimeEmbedding
 from hidiff_monai.networks.xformer import CrossTransformer
 
@@ -106,20 +106,15 @@ class DiffusionRefiner(nn.Module):
         Returns:
             The stem's share, then one projected map (or None) per level.
         """
-        if len(features) != len(self.feature_strides):
-            raise ValueError(
-                f"the segmentor gave {len(features)} feature maps; expected {len(self.feature_strides)}, at strides "
-                f"{self.feature_strides}"
-            )
+        fitted = fit_features(
+            features, self.feature_strides, self.feature_indices, image.shape[2], image.shape[3], self.divisor
+        )
         inputs = pad_to_multiple(torch.cat([image, 2 * prior - 1], dim=1), self.divisor)
         condition: List[Optional[torch.Tensor]] = [self.stem_image(inputs)]
         for _ in range(len(self.down_levels)):
             condition.append(None)
         for i, projection in enumerate(self.projections):
-            feature, stride = features[self.feature_indices[i]], self.feature_strides[self.feature_indices[i]]
-            check_feature(feature, stride, image.shape[2], image.shape[3], self.divisor)
-            size = [inputs.shape[2] // stride, inputs.shape[3] // stride]
-            condition[self.feature_levels[i] + 1] = projection(feature, size)
+            condition[self.feature_levels[i] + 1] = projection(fitted[i])
         return condition
 
     def repeat_condition(
@@ -192,16 +187,6 @@ class DiffusionRefiner(nn.Module):
         from hidiff_monai.networks.packed_refiner import pack_refiner
 
         return pack_refiner(self, num_timesteps, storage)
-
-
-def check_feature(feature: torch.Tensor, stride: int, height: int, width: int, divisor: int) -> None:
-    """Refuses a feature map whose size is neither that of the image nor that of the image padded to ``divisor``."""
-    padded_height, padded_width = height + -height % divisor, width + -width % divisor
-    rows, columns = feature.shape[2], feature.shape[3]
-    if not (height // stride <= rows <= padded_height // stride + 1):
-        raise ValueError(f"a feature map of stride {stride} has {rows} rows for an image of {height}")
-    if not (width // stride <= columns <= padded_width // stride + 1):
-        raise ValueError(f"a feature map of stride {stride} has {columns} columns for an image of {width}")
 
 
 def _check_levels(

@@ -8,6 +8,7 @@ from functools import cache
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 LARGEST_INT = 2**31 - 1
+KEEP_FREED = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: LARGEST_INT}
 
 
 @cache
@@ -22,10 +23,14 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether it was done; False where the C library has no ``mallopt`` (macOS, Windows, musl).
     """
+    return set_options(KEEP_FREED)
+
+
+def set_options(options: dict[int, int]) -> bool:
+    """Sets options of glibc's ``mallopt``, by number; False where there is none."""
     if not sys.platform.startswith("linux"):
         return False
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version") or not hasattr(library, "mallopt"):
         return False
-    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, LARGEST_INT))
-    return all([library.mallopt(name, value) == 1 for name, value in settings])
+    return all([library.mallopt(option, value) == 1 for option, value in options.items()])

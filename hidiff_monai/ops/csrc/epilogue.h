@@ -35,7 +35,7 @@ class Tables {
  private:
   const float* fit(const float* table, int64_t row, int64_t channels) {
     if (is_whole_ || table == nullptr) return table;
-    std::memcpy(floats_.get() + row * stride, table, channels * sizeof(float));
+    copy_table(floats_.get() + row * stride, table, channels);
     return floats_.get() + row * stride;
   }
 

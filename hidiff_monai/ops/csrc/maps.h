@@ -68,10 +68,8 @@ inline void store_signs(uint32_t* words, int64_t vector, int64_t vectors, uint32
   }
 }
 
-// A table of floats, or zeros where there is none, with room for whole vectors.
-inline void copy_table(float* to, const float* from, int64_t count) {
-  if (from != nullptr) std::memcpy(to, from, count * sizeof(float));
-}
+// Copies a table of floats to where there is room for whole vectors.
+inline void copy_table(float* to, const float* from, int64_t count) { std::memcpy(to, from, count * sizeof(float)); }
 
 }  // namespace
 }  // namespace hidiff
