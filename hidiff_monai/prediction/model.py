@@ -122,12 +122,8 @@ def load_model(
     keys = {**(overrides or {})}
     keys |= {} if steps is None else {"num_inference_steps": _positive("steps", steps)}
     keys |= {} if samples is None else {f"{inferer}#num_samples": _positive("samples", samples)}
-    for name in keys:
-        require_known_key(name, config)
     places = {"bundle_root": str(folder), "dataset_dir": str(source), "checkpoint": str(file), "device": chosen}
-    parser = ConfigParser()
-    parser.read_config(config)
-    parser.update({**keys, f"{inferer}#outputs": MAPS, **places})
+    parser = parse_config(config, keys, {f"{inferer}#outputs": MAPS, **places})
     names, classes_exclude = _names(metadata)
     if len(names) > 1 and not classes_exclude:
         raise ValueError(f"{folder.name}: classes {names} overlap; expected classes of which a pixel has one")
@@ -158,6 +154,20 @@ def _prepare(network: HiDiff, device: torch.device, eager: bool) -> Accelerated:
 
         keep_freed_memory()
     return Accelerated(network, "eager") if eager else accelerate(network, device)
+
+
+def parse_config(config: dict[str, Any], overrides: Mapping[str, Any], places: Mapping[str, Any]) -> ConfigParser:
+    """A bundle's configuration with the keys that a user gave, each of which it must know, and those given here.
+
+    Raises:
+        ValueError: if a key of the user's is unknown.
+    """
+    for name in overrides:
+        require_known_key(name, config)
+    parser = ConfigParser()
+    parser.read_config(config)
+    parser.update({**overrides, **places})
+    return parser
 
 
 def build_part(parser: ConfigParser, key: str, overrides: Mapping[str, Any]) -> Any:

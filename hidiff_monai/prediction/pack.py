@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
 
-from hidiff_monai.io import load_weights, require_known_key
+from hidiff_monai.io import load_weights
 from hidiff_monai.networks import HiDiff
 from hidiff_monai.networks.packed_complexity import packed_complexity
 from hidiff_monai.networks.packed_file import STORAGES, hash_tensors, write_packed
-from hidiff_monai.prediction.model import build_part, find_checkpoint, read_config
+from hidiff_monai.prediction.model import build_part, find_checkpoint, parse_config, read_config
 
 
 def load_network(
@@ -33,11 +32,7 @@ def load_network(
     config = read_config(folder, "inference.json")
     file = Path(checkpoint).expanduser() if checkpoint else find_checkpoint(folder)
     keys = {**(overrides or {})}
-    for name in keys:
-        require_known_key(name, config)
-    parser = ConfigParser()
-    parser.read_config(config)
-    parser.update({**keys, "bundle_root": str(folder), "device": torch.device("cpu")})
+    parser = parse_config(config, keys, {"bundle_root": str(folder), "device": torch.device("cpu")})
     network = build_part(parser, "network", keys)
     load_weights(network, file)
     return network.eval()
