@@ -203,6 +203,27 @@ def prepare(dataset: str, source: str, output: str) -> None:
     _show_datalist(*prepare_dataset(dataset, source, output))
 
 
+def publish_check(bundle: str, zip: str | None = None, push: str | None = None, public: bool = False) -> None:
+    """Tries the MONAI model zoo's rules on a bundle, a line each; exits with 1 where one fails or weights are missing.
+
+    Args:
+        bundle: the bundle's folder, for example bundles/drive.
+        zip: where every rule held, a folder for the archive as the zoo names it.
+        push: where every rule held, a repository of the Hugging Face hub, <user or organisation>/<name>.
+        public: lets everybody see what is pushed.
+    """
+    from hidiff_monai import sharing
+
+    findings = sharing.check_bundle(bundle)
+    print(sharing.format_findings(findings))
+    if not all(finding.verdict == sharing.PASSED for finding in findings):
+        sys.exit(1)
+    if zip is not None:
+        print("archive:", sharing.zip_bundle(bundle, str(zip)))
+    if push is not None:
+        print("pushed:", sharing.push_bundle(bundle, push, private=not public))
+
+
 def datalist(
     source: str,
     images: str,
@@ -344,6 +365,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "new-bundle": new_bundle,
     "pack": pack,
     "prepare": prepare,
+    "publish-check": publish_check,
 }
 
 

@@ -23,7 +23,7 @@ RANKS = [
     {"prediction"},
 ]
 LEAVES = {"data", "metrics", "io", "report", "ops"}
-TOP = {"benchmark", "cli", "cross_validation", "demo", "environment", "new_bundle", "__main__"}
+TOP = {"benchmark", "cli", "cross_validation", "demo", "environment", "new_bundle", "sharing", "__main__"}
 ROOMS = LEAVES | TOP | set.union(*RANKS)
 MAX_LINES = 400
 

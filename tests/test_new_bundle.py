@@ -19,7 +19,7 @@ from hidiff_monai.new_bundle import plan, write_new_bundle
 from hidiff_monai.new_bundle.template import CONFIGS, Config, read_template
 
 REPOSITORY = Path(__file__).parents[1]
-RULES = REPOSITORY / "tests" / "bundles" / "metadata_rules.json"
+RULES = REPOSITORY / "hidiff_monai" / "sharing" / "metadata_rules.json"
 WIDTHS = [4, 4, 4, 4, 4, 4]
 SMALL = {"segmentor#channels": WIDTHS, "refiner#channels": WIDTHS}
 TINY = {"pretrain_epochs": 1, "max_epochs": 2, "val_interval": 1, "batch_size": 64, "seed": 1}

@@ -16,7 +16,7 @@ import hidiff_monai
 
 REPOSITORY = Path(__file__).parents[2]
 BUNDLES = sorted(path for path in (REPOSITORY / "bundles").iterdir() if path.is_dir())
-RULES = Path(__file__).with_name("metadata_rules.json")
+RULES = REPOSITORY / "hidiff_monai" / "sharing" / "metadata_rules.json"
 
 pytestmark = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
 
