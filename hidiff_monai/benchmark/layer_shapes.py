@@ -8,8 +8,9 @@ import torch
 
 from hidiff_monai.networks.folding import FoldedLayer
 
-# Zen 4: XOR, population count and addition of 512 bits take 3 issues of a pipe that has 2 a cycle.
-MULTIPLY_ADDS_PER_CYCLE = 512 / 1.5
+VECTOR_BITS = 512
+# XOR, population count and addition of 512 bits, on pipes of which Zen 4 has two that wide and Zen 5 four.
+CYCLES_PER_VECTOR = {"25": 3 / 2, "26": 3 / 4}
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ class Layer:
         own = self.size**2 * self.out_channels * self.kernel_size**2 * self.in_channels
         return self.multiply_adds - own * 3 // 4
 
-    def limit_s(self, clock_hz: float, threads: int) -> float:
-        """Seconds that the population counts alone take, with AVX-512 on Zen 4: `MULTIPLY_ADDS_PER_CYCLE`."""
-        return self.fewest_multiply_adds / (MULTIPLY_ADDS_PER_CYCLE * clock_hz * threads)
+    def limit_s(self, cycles_per_vector: float, clock_hz: float, threads: int) -> float:
+        """Seconds that the population counts alone take, with AVX-512; see `CYCLES_PER_VECTOR`."""
+        return self.fewest_multiply_adds / VECTOR_BITS * cycles_per_vector / (clock_hz * threads)
 
     def draw_folded(self, generator: torch.Generator) -> FoldedLayer:
         """A folded layer of random signs; scale and bias keep a stream that is updated in place bounded for ever."""

@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from hidiff_monai import ops
 from hidiff_monai.benchmark.clock import measure_clock_hz
-from hidiff_monai.benchmark.layer_shapes import Layer, choose_layers
+from hidiff_monai.benchmark.layer_shapes import CYCLES_PER_VECTOR, Layer, choose_layers
 from hidiff_monai.benchmark.settings import Settings, Unit, count
 from hidiff_monai.benchmark.timing import interleave, thread_count
+from hidiff_monai.environment import read_processor
 from hidiff_monai.networks.folded_layers import dense_layer
 from hidiff_monai.networks.folding import FoldedLayer
 from hidiff_monai.networks.packed_layers import PackedConv
@@ -39,7 +40,8 @@ def measure_layer(layer: Layer, threads: int, settings: Settings) -> dict[str, A
     """One layer: its `Measurement` and the limit of its arithmetic, plain."""
     with thread_count(threads):
         measured = interleave(make_candidates(layer), settings.limits, f"{layer.name}, {count(threads, 'thread')}")
-    clock_hz = measure_clock_hz() if ops.status().instruction_set == "avx512" else None
+    cycles = CYCLES_PER_VECTOR.get(read_processor().family or "") if ops.status().instruction_set == "avx512" else None
+    clock_hz = None if cycles is None else measure_clock_hz()
     baseline = measured.fastest([name for name in CONVOLUTIONS if name in measured.names])
     return {
         "part": "layers",
@@ -54,7 +56,7 @@ def measure_layer(layer: Layer, threads: int, settings: Settings) -> dict[str, A
         "baseline": baseline,
         "speedups": {name: measured.speedup(PACKED, name) for name in measured.names if name != PACKED},
         "clock_hz": clock_hz,
-        "limit_s": None if clock_hz is None else layer.limit_s(clock_hz, threads),
+        "limit_s": None if cycles is None or clock_hz is None else layer.limit_s(cycles, clock_hz, threads),
         **measured.to_dict(),
     }
 

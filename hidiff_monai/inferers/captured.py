@@ -96,9 +96,14 @@ class CapturedHiDiff(HiDiff):
         network: in evaluation mode.
         capacity: kinds that are kept, each with the memory of its chains; the one unused for longest goes first.
         record: see `record_cuda_graph`.
+
+    Raises:
+        ValueError: if capacity is below 1.
     """
 
     def __init__(self, network: HiDiff, capacity: int = 4, record: Recorder = record_cuda_graph) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity is {capacity}; expected 1 or more")
         super().__init__(network.segmentor, network.refiner, network.scheduler, network.exclusive)
         self.num_inference_steps = network.num_inference_steps
         self.num_samples = network.num_samples

@@ -98,7 +98,9 @@ def run_prediction(
     model = load_model(bundle, places.source, checkpoint, device, steps, samples, overrides, eager)
     facts = _facts(model)
     usual = Usual() if reference is None else read_usual(str(reference), facts)
-    records = Records(places.output, {**model.settings, **facts, "rtstruct": rtstruct}, needs_picture=report)
+    form = model.refiner.partition(" (avx")[0]  # instruction sets give the same masks
+    settings = {**model.settings, **facts, "refiner": form, "rtstruct": rtstruct}
+    records = Records(places.output, settings, needs_picture=report)
     items = [with_safe_id(item) for item in model.items]
     _require_labels(places.labels, items)
     done, kept = [], 0

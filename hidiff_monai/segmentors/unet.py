@@ -52,7 +52,7 @@ class UNetSegmentor(nn.Module):
             Down(2, above, below, act, norm, bias=True, dropout=dropout) for above, below in zip(channels, channels[1:])
         )
         self.up = nn.ModuleList(
-            UpCat(2, below, above, above, act, norm, bias=True, dropout=dropout, halves=False)
+            UpCat(2, below, above, above, act, norm, bias=True, dropout=dropout, halves=False, is_pad=False)
             for above, below in reversed(list(zip(channels, channels[1:])))
         )
         self.head = nn.Conv2d(channels[0], num_targets, 1)
