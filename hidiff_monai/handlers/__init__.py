@@ -8,6 +8,7 @@ from hidiff_monai.handlers.health import HealthCheck
 from hidiff_monai.handlers.history import HistoryWriter
 from hidiff_monai.handlers.progress import LossProgressBar
 from hidiff_monai.handlers.seed import EpochSeed
+from hidiff_monai.handlers.tracking import ExperimentTracking
 from hidiff_monai.handlers.volume_evaluation import VolumeEvaluationWriter
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "BestModelSaver",
     "EpochSeed",
     "EvaluationWriter",
+    "ExperimentTracking",
     "HealthCheck",
     "HistoryWriter",
     "LossProgressBar",

@@ -34,12 +34,16 @@ class HistoryWriter:
         path: the file to write.
         schedule: says which phase an epoch belongs to.
         evaluator: the engine whose metrics *val_dice_prior* and *val_dice_refined* are taken, after it has run.
+
+    Attributes:
+        row: what was written last.
     """
 
     def __init__(self, path: str | Path, schedule: AlternateCollaborativeHandler, evaluator: Engine) -> None:
         self.path = Path(path)
         self.schedule = schedule
         self.evaluator = evaluator
+        self.row: dict[str, object] = {}
         self._losses: dict[str, list[float]] = defaultdict(list)
         self._metrics: dict[str, float] = {}
         self._rates: dict[str, float] = {}
@@ -67,7 +71,7 @@ class HistoryWriter:
         self._metrics = {key: float(value) for key, value in evaluator.state.metrics.items() if key in COLUMNS}
 
     def _write(self, engine: AlternateCollaborativeTrainer) -> None:
-        row: dict[str, object] = {
+        self.row = {
             "epoch": engine.state.epoch,
             "phase": self.schedule.phase(engine.state.epoch),
             **self._rates,
@@ -78,7 +82,7 @@ class HistoryWriter:
         with write_atomically(self.path) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
-            writer.writerows([*rows, row])
+            writer.writerows([*rows, self.row])
 
     def _read(self) -> list[dict[str, str]]:
         if not self.path.exists():

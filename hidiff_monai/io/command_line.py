@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import inspect
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any
 
 import yaml
 from monai.bundle import ConfigParser, run
+from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
 SPELLINGS = {"true": "True", "false": "False", "null": "None"}
 
@@ -32,14 +34,16 @@ def guard_command_line(arguments: Sequence[str] | None = None) -> None:
             made in Python, nothing is checked.
 
     Raises:
-        ValueError: names the unknown key and the nearest known one, or how a value is spelt.
+        ValueError: names the unknown key and the nearest known one, how a value is spelt, or what ``--tracking`` needs.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not any(argument.split("=")[0].replace("-", "_") == "__config_file" for argument in arguments):
         return
     sys.excepthook = _explain
     content = ConfigParser.load_config_files(_config_files(arguments))
-    for name, value in _options(arguments):
+    options = _options(arguments)
+    content |= _tracking_keys(dict(options).get("tracking"))
+    for name, value in options:
         if name not in inspect.signature(run).parameters:
             require_known_key(name, content)
         if value in SPELLINGS:
@@ -72,6 +76,19 @@ def require_known_key(name: str, content: Any) -> None:
             )
         if number < len(parts) - 1:
             content = content[part if isinstance(content, dict) else int(part)]
+
+
+def _tracking_keys(tracking: str | None) -> dict[str, Any]:
+    """The keys that MONAI adds to a configuration whose experiment is tracked."""
+    if tracking is None:
+        return {}
+    settings: dict[str, Any] = DEFAULT_EXP_MGMT_SETTINGS
+    if tracking not in settings:
+        return dict(ConfigParser.load_config_files(tracking)["configs"])
+    missing = [name for name in ("mlflow", "sqlalchemy") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f'--tracking {tracking} needs {" and ".join(missing)}: pip install "hidiff-monai[tracking]"')
+    return dict(settings[tracking]["configs"])
 
 
 def _keys_of(content: Any) -> list[str]:

@@ -24,6 +24,7 @@ from hidiff_monai.handlers import (
     AlternateCollaborativeHandler,
     BestModelSaver,
     EpochSeed,
+    ExperimentTracking,
     HealthCheck,
     HistoryWriter,
     LossProgressBar,
@@ -44,6 +45,7 @@ def attach_handlers(
     val_interval: int,
     seed: int,
     resume_from: str | Path | None = None,
+    experiment: ExperimentTracking | None = None,
     settings: dict[str, Any] | None = None,
 ) -> None:
     """Attaches the handlers of a training, in the order in which they depend on each other.
@@ -63,6 +65,7 @@ def attach_handlers(
         val_interval: epochs between validations.
         seed: the run's seed.
         resume_from: a state to take up; None means the newest, or a fresh start.
+        experiment: logs every epoch to MLflow, where ``--tracking mlflow`` asks for it.
         settings: what must be the same when a run is taken up, by name; the seed is added.
 
     Raises:
@@ -97,7 +100,10 @@ def attach_handlers(
     )
 
     if is_first():
-        HistoryWriter(output_dir / "history.csv", alternation, evaluator).attach(trainer)
+        history = HistoryWriter(output_dir / "history.csv", alternation, evaluator)
+        history.attach(trainer)
+        if experiment is not None:
+            experiment.attach(trainer, history)
     ResumableTraining(
         output_dir / "resume",
         objects={

@@ -14,7 +14,7 @@ MOMENT = (2022, 5, 30, 0, 0, 0)  # the zoo's: the same files make the same archi
 def zip_bundle(bundle: str | Path, folder: str | Path) -> Path:
     """Writes ``<folder>/<bundle>_v<version>.zip``; equal bundles give equal bytes.
 
-    What a run left in the bundle's folder stays out, and so does ``large_files.yml``: what it names lies in the archive.
+    What a run left in the bundle's folder stays out, and so does ``large_files.yml``: what it names is in the archive.
 
     Args:
         bundle: the bundle's folder.

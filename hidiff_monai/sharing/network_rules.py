@@ -24,7 +24,7 @@ class MissingWeightsError(ValueError):
 def network_fits_the_metadata(bundle: Path) -> str:
     """MONAI's ``verify_net_in_out``, in two image sizes."""
     for n in (1, 2):
-        verify_net_in_out(NET_ID, **_files(bundle), device="cpu", n=n, bundle_root=str(bundle))
+        verify_net_in_out(NET_ID, *_files(bundle), device="cpu", n=n, bundle_root=str(bundle))
     return f"{NET_ID} takes and gives the channels and types of the metadata"
 
 
@@ -42,7 +42,7 @@ def export_computes_the_same(bundle: Path) -> str:
     load_weights(network, file)
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "model.ts"
-        ckpt_export(NET_ID, str(exported), str(file), **_files(bundle), bundle_root=str(bundle))
+        ckpt_export(NET_ID, str(exported), str(file), *_files(bundle), bundle_root=str(bundle))
         script = torch.jit.load(str(exported))
         size = exported.stat().st_size
     image = torch.rand(1, network.refiner.image_channels, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
@@ -66,7 +66,7 @@ def find_weights(bundle: Path) -> Path:
         mend = f"python -m monai.bundle download_large_files --bundle_path {bundle}"
         raise MissingWeightsError(f"models/model.pt not downloaded; expected it beside large_files.yml: {mend}")
     raise MissingWeightsError(
-        f"no models/model.pt; expected the weights of a training: copy {bundle / 'output' / 'models' / 'model.pt'} there"
+        f"no models/model.pt; expected the weights of a training: copy {bundle}/output/models/model.pt there"
     )
 
 
@@ -77,8 +77,6 @@ def build_network(bundle: Path) -> Any:
     return build_part(parser, NET_ID, {})
 
 
-def _files(bundle: Path) -> dict[str, str]:
-    return {
-        "meta_file": str(bundle / "configs" / "metadata.json"),
-        "config_file": str(find_config(bundle, "inference")),
-    }
+def _files(bundle: Path) -> tuple[str, str]:
+    """Metadata and configuration, in the order of MONAI's arguments."""
+    return str(bundle / "configs" / "metadata.json"), str(find_config(bundle, "inference"))

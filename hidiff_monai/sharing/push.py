@@ -13,7 +13,7 @@ from hidiff_monai.sharing.files import list_published, read_metadata
 
 
 def push_bundle(bundle: str | Path, repo: str, private: bool = True) -> str:
-    """Pushes a bundle with MONAI's ``push_to_hf_hub`` and tags its version; the token is the one ``hf auth login`` left.
+    """Pushes a bundle with MONAI's ``push_to_hf_hub`` and tags its version, as whoever ``hf auth login`` has let in.
 
     What is pushed is a copy: MONAI writes the hub's card into the folder, and would push what a run left there.
 
@@ -40,4 +40,6 @@ def push_bundle(bundle: str | Path, repo: str, private: bool = True) -> str:
             version = str(read_metadata(source)["version"])
             return str(push_to_hf_hub(str(repo), source.name, folder, private=private, version=version))
         except OptionalImportError as error:
-            raise ValueError('huggingface_hub is not installed; expected it: pip install "hidiff-monai[hub]"') from error
+            raise ValueError(
+                'huggingface_hub is not installed; --push needs it: pip install "hidiff-monai[hub]"'
+            ) from error
