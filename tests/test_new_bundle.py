@@ -129,7 +129,7 @@ def test_volumes_from_folder_to_prediction(
     assert train["datalist_file"] == "$@dataset_dir + '/datalist.json'" and train["dataset_dir"] == str(datalist.parent)
     assert train["train"]["preprocessing"]["transforms"] == "$slice_transforms(2) + @train#augmentation"
     assert train["validate"]["key_metric"]["val_dice_refined"]["num_classes"] == 3
-    assert "title='My Hippo, ' + @section" in evaluate["run"][1]
+    assert "title='My Hippo, ' + @section" in evaluate["report"]
     require_true_metadata(bundle, tmp_path)
     card = (bundle / "docs" / "README.md").read_text()
     assert "| `crop_size` | [35, 50] | slices are 32–35 × 50–50: alike" in card and "| cases | 5 training" in card

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import cast
+from itertools import groupby, zip_longest
+from typing import Any, cast
 
 import ignite.distributed as idist
 import torch
@@ -19,6 +20,8 @@ from ignite.engine import Engine
 from monai.data import Dataset, DistributedSampler
 from torch import nn
 from torch.utils.data import Sampler, SequentialSampler
+
+from hidiff_monai.engines.batch_norm import synchronise_batch_norm
 
 RUNNING_STATISTICS = ("running_mean", "running_var")
 TIMEOUT = timedelta(hours=2)  # the longest that a process may wait for the others, as where one validates more cases
@@ -66,12 +69,10 @@ def own_device() -> torch.device:
 
 
 def replicate(network: nn.Module) -> nn.Module:
-    """Gives all processes the first one's weights, and on GPUs BatchNorm the statistics of the joint mini-batch.
-
-    On a CPU, where torch has no synchronised BatchNorm, each process normalises by its own mini-batch.
-    """
-    if next(network.parameters()).is_cuda:
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    """Gives all processes the first one's weights, and BatchNorm the statistics of the joint mini-batch."""
+    if idist.get_world_size() == 1:
+        return network
+    network = synchronise_batch_norm(network)
     with torch.no_grad():
         for value in network.state_dict().values():
             value.copy_(idist.broadcast(value, src=0))
@@ -88,7 +89,7 @@ def average_gradients(network: nn.Module) -> None:
 
 
 def average_statistics(*networks: nn.Module) -> None:
-    """Replaces BatchNorm's running statistics by their means over all processes; all else is equal anyway."""
+    """Replaces running statistics by their means over all processes, for norms that do not share them themselves."""
     buffers = (item for network in networks for item in network.named_buffers())
     _average(buffer for name, buffer in buffers if name.endswith(RUNNING_STATISTICS))
 
@@ -106,6 +107,38 @@ def validation_sampler(dataset: Dataset) -> Sampler:
     if len(dataset) < idist.get_world_size():
         return SequentialSampler(dataset)
     return DistributedSampler(dataset, even_divisible=False, shuffle=False)
+
+
+def average(values: dict[str, float]) -> dict[str, float]:
+    """The means over all processes of figures that each of them has by the same names."""
+    if idist.get_world_size() == 1 or not values:
+        return values
+    total = cast(torch.Tensor, idist.all_reduce(torch.tensor([*values.values()], dtype=torch.float64)))
+    return dict(zip(values, (total / idist.get_world_size()).tolist(), strict=True))
+
+
+def gather_cases(rows: list[Any], case_of: Callable[[Any], str]) -> list[Any]:
+    """The rows of all processes, in the order of the data set that `validation_sampler` dealt, each case's once.
+
+    Args:
+        rows: of this process, those of a case one after the other.
+        case_of: the case that a row belongs to.
+    """
+    if idist.get_world_size() == 1:
+        return rows
+    shares: list[Any] = [None] * idist.get_world_size()
+    torch.distributed.all_gather_object(shares, rows)
+    cases = [[list(group) for _, group in groupby(share, case_of)] for share in shares]
+    found: dict[str, list[Any]] = {}
+    for turn in zip_longest(*cases, fillvalue=[]):
+        for group in filter(None, turn):
+            found.setdefault(case_of(group[0]), group)
+    return [row for group in found.values() for row in group]
+
+
+def positions(number: int) -> range:
+    """Which of the first ``number`` cases of a data set `validation_sampler` gives this process."""
+    return range(idist.get_rank(), number, idist.get_world_size())
 
 
 def require_same_epoch(engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from monai.engines import SupervisedEvaluator
 from monai.networks.utils import eval_mode
 from monai.utils.enums import CommonKeys as Keys
 
+from hidiff_monai.engines.distributed import gather_cases, is_first, positions
 from hidiff_monai.inferers import BernoulliDiffusionInferer, Trajectory, case_uncertainty
 from hidiff_monai.io import require_writable, write_atomically
 from hidiff_monai.metrics import format_table, score_case, write_cases, write_summary
@@ -25,6 +27,7 @@ class EvaluationWriter:
 
     Expects decollated output items with *refined*, *prior*, *variance*, *entropy* and *label*, (K, H, W) each, and
     batch items with *id* and, where there are any, *patient*, *region* (1, H, W) and *picture* (C, H, W) in 0 ... 255.
+    Of several processes, among which the cases are dealt, each saves its cases' arrays and the first one all rows.
 
     Args:
         folder: receives cases.csv, cases.json, summary.json, table.txt, arrays/<case>.npz, trajectory/<case>.npz.
@@ -59,7 +62,7 @@ class EvaluationWriter:
 
     def _start(self) -> None:
         self.rows.clear()
-        self._trajectories_left = self.trajectory_cases
+        self._trajectories_left = len(positions(self.trajectory_cases))
 
     def _score(self, engine: SupervisedEvaluator) -> None:
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
@@ -118,6 +121,11 @@ class EvaluationWriter:
             np.savez_compressed(file, **arrays, **others)  # type: ignore[arg-type]
 
     def _write(self) -> None:
+        self.rows = gather_cases(self.rows, itemgetter("case"))
+        if is_first():
+            self._write_rows()
+
+    def _write_rows(self) -> None:
         write_cases(self.rows, self.folder)
         write_summary(self.rows, self.folder)
         print(format_table(self.rows))

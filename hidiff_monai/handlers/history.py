@@ -9,6 +9,7 @@ from pathlib import Path
 from ignite.engine import Engine, Events
 
 from hidiff_monai.engines import AlternateCollaborativeTrainer
+from hidiff_monai.engines.distributed import average, is_first
 from hidiff_monai.handlers.alternate_collaborative import AlternateCollaborativeHandler
 from hidiff_monai.handlers.output import output_losses
 from hidiff_monai.io import write_atomically
@@ -28,7 +29,8 @@ COLUMNS = (
 class HistoryWriter:
     """Writes ``history.csv``: losses (epoch means), learning rates and validation Dice, one row per epoch.
 
-    A resumed run keeps the rows of the epochs it does not repeat.
+    A resumed run keeps the rows of the epochs it does not repeat. Of several processes the first one writes, with the
+    means of all.
 
     Args:
         path: the file to write.
@@ -71,11 +73,14 @@ class HistoryWriter:
         self._metrics = {key: float(value) for key, value in evaluator.state.metrics.items() if key in COLUMNS}
 
     def _write(self, engine: AlternateCollaborativeTrainer) -> None:
+        losses = average({key: sum(values) / len(values) for key, values in self._losses.items()})
+        if not is_first():
+            return
         self.row = {
             "epoch": engine.state.epoch,
             "phase": self.schedule.phase(engine.state.epoch),
             **self._rates,
-            **{key: sum(values) / len(values) for key, values in self._losses.items()},
+            **losses,
             **self._metrics,
         }
         rows = [earlier for earlier in self._read() if int(earlier["epoch"]) < engine.state.epoch]

@@ -11,13 +11,14 @@ import torch
 from monai.engines import SupervisedEvaluator
 from monai.utils.enums import CommonKeys as Keys
 
+from hidiff_monai.engines.distributed import gather_cases
 from hidiff_monai.handlers.evaluation import EvaluationWriter, identity, picture_of
 from hidiff_monai.inferers import case_uncertainty
 from hidiff_monai.io import write_atomically
 from hidiff_monai.io.geometry import upright
 from hidiff_monai.metrics import format_table, regions_of_slices, score_case, score_slices, write_cases
 
-WHOLE_VOLUME = "whole volume"
+WHOLE_VOLUME, SLICE = "whole volume", " slice "
 
 
 class VolumeEvaluationWriter(EvaluationWriter):
@@ -93,7 +94,11 @@ class VolumeEvaluationWriter(EvaluationWriter):
         self._save("arrays", name, arrays, image=picture, threshold=self.threshold)
 
     def _write(self) -> None:
+        self.slice_rows = gather_cases(self.slice_rows, _volume_of)
         super()._write()
+
+    def _write_rows(self) -> None:
+        super()._write_rows()
         write_cases(self.slice_rows, self.folder, "slices")
         table = format_table(regions_of_slices(self.slice_rows))
         with write_atomically(self.folder / "slices_table.txt") as temporary:
@@ -101,5 +106,9 @@ class VolumeEvaluationWriter(EvaluationWriter):
 
 
 def _slice_row(row: dict[str, str], scores: dict[str, Any], is_labelled: bool) -> dict[str, Any]:
-    name = f"{row['case']} slice {scores['slice']:03d}"
+    name = f"{row['case']}{SLICE}{scores['slice']:03d}"
     return {**row, "case": name, "region": "slice", **scores, "is_labelled": is_labelled}
+
+
+def _volume_of(row: dict[str, Any]) -> str:
+    return row["case"].rpartition(SLICE)[0]

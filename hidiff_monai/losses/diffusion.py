@@ -7,6 +7,7 @@ from monai.losses import DiceLoss
 from torch import nn
 from torch.nn import functional as F
 
+from hidiff_monai.losses.joint import JointDiceLoss
 from hidiff_monai.schedulers import BernoulliScheduler
 
 _EPSILON = 1e-6
@@ -61,6 +62,7 @@ class BernoulliDiffusionLoss(nn.Module):
             segmentations are judged by, which the pixelwise terms are not.
         dice_per_image: takes the Dice of each image by itself, as where it is reported as a mean over images; otherwise
             that of the mini-batch as a whole, in which large structures count most.
+        joint: of several processes, takes the Dice of their joint mini-batch; all of them must call the loss alike.
     """
 
     def __init__(
@@ -70,13 +72,14 @@ class BernoulliDiffusionLoss(nn.Module):
         gamma: float = 2.0,
         lambda_dice: float = 0.0,
         dice_per_image: bool = False,
+        joint: bool = False,
     ) -> None:
         super().__init__()
         self.scheduler = scheduler
         self.lambda_focal = lambda_focal
         self.gamma = gamma
         self.lambda_dice = lambda_dice
-        self.dice = DiceLoss(batch=not dice_per_image)
+        self.dice = (JointDiceLoss if joint else DiceLoss)(batch=not dice_per_image)
 
     def forward(
         self,

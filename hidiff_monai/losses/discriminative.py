@@ -7,6 +7,8 @@ from monai.losses import DiceLoss
 from torch import nn
 from torch.nn import functional as F
 
+from hidiff_monai.losses.joint import JointDiceLoss
+
 
 class DiscriminativeLoss(nn.Module):
     """L_Disc = CE + lambda_dice Dice (HiDiff, Eq. 1).
@@ -15,13 +17,15 @@ class DiscriminativeLoss(nn.Module):
         lambda_dice: weight of the soft Dice loss, which is taken over the batch, class by class.
         exclusive: True where every pixel belongs to exactly one of the K >= 2 channels (softmax cross-entropy); False
             where K = 1 or the classes may overlap (binary cross-entropy per channel).
+        joint: of several processes, takes the Dice of their joint mini-batch; all of them must call the loss alike.
     """
 
-    def __init__(self, lambda_dice: float = 1.0, exclusive: bool = False) -> None:
+    def __init__(self, lambda_dice: float = 1.0, exclusive: bool = False, joint: bool = False) -> None:
         super().__init__()
         self.lambda_dice = lambda_dice
         self.exclusive = exclusive
-        self.dice = DiceLoss(sigmoid=not exclusive, softmax=exclusive, batch=True)
+        dice = JointDiceLoss if joint else DiceLoss
+        self.dice = dice(sigmoid=not exclusive, softmax=exclusive, batch=True)
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The scalar loss.

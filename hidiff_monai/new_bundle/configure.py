@@ -7,7 +7,7 @@ from typing import Any
 
 from hidiff_monai.data.inspection import Findings
 
-from .plan import Choice
+from .plan import CHANNELS, Choice
 from .template import Config
 
 REFERENCE = (
@@ -69,8 +69,9 @@ def num_channels(findings: Findings) -> int:
 def _set_channels(config: Config, findings: Findings) -> None:
     config.set("segmentor#in_channels", num_channels(findings))
     config.set("refiner#image_channels", num_channels(findings))
-    for network in ("segmentor", "refiner"):
+    for network, channels in CHANNELS.items():
         config.set(f"{network}#num_targets", num_targets(findings))
+        config.set(f"{network}#channels", channels)
 
 
 def _set_window(train: Config, inference: Config, window: list[int] | None) -> None:
@@ -104,7 +105,7 @@ def _set_evaluation(evaluate: Config, name: str, findings: Findings) -> None:
     if writer is None:
         raise ValueError(f"{evaluate.file}: no handler has target_names; expected one: name another --template")
     writer["target_names"] = [found.name for found in findings.classes]
-    evaluate.substitute("run#1", r"title='[^']*' \+ @section", f"title={name + ', '!r} + @section")
+    evaluate.substitute("report", r"title='[^']*' \+ @section", f"title={name + ', '!r} + @section")
 
 
 def _set_metadata(metadata: Config, name: str, findings: Findings, window: list[int] | None, template: str) -> None:

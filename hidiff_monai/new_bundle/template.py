@@ -9,7 +9,7 @@ from typing import Any
 
 import hidiff_monai
 
-CONFIGS = ("metadata", "train", "evaluate", "inference", "multi_gpu_train")
+CONFIGS = ("metadata", "train", "evaluate", "inference", "multi_gpu_train", "multi_gpu_evaluate")
 MAX_LINE = 100
 
 

@@ -45,6 +45,8 @@ def attach_handlers(
     val_interval: int,
     seed: int,
     resume_from: str | Path | None = None,
+    max_epochs: int | None = None,
+    is_federated: bool = False,
     experiment: ExperimentTracking | None = None,
     settings: dict[str, Any] | None = None,
 ) -> None:
@@ -65,6 +67,10 @@ def attach_handlers(
         val_interval: epochs between validations.
         seed: the run's seed.
         resume_from: a state to take up; None means the newest, or a fresh start.
+        max_epochs: epochs in all, over which the learning rates decay; the trainer's where it is left out. In a
+            federation the trainer knows those of one round only.
+        is_federated: rounds over several sites: each begins with weights from outside, which the running average takes
+            up at once, and no state of this site may replace them.
         experiment: logs every epoch to MLflow, where ``--tracking mlflow`` asks for it.
         settings: what must be the same when a run is taken up, by name; the seed is added.
 
@@ -72,8 +78,8 @@ def attach_handlers(
         ValueError: when ``output_dir`` cannot be written.
     """
     output_dir = require_writable(output_dir)
-    max_epochs = trainer.state.max_epochs
-    schedules = _decay(trainer, alternation.pretrain_epochs)
+    max_epochs = max_epochs or trainer.state.max_epochs
+    schedules = _decay(trainer, alternation.pretrain_epochs, max_epochs)
     health = HealthCheck(exclusive=trainer.network.exclusive)
     best_model = BestModelSaver(Path(model_dir) / "model.pt", ema.ema_model, "val_dice_refined")
 
@@ -81,6 +87,8 @@ def attach_handlers(
     alternation.attach(trainer)
     for schedule in schedules.values():
         LrScheduleHandler(schedule, print_lr=False).attach(trainer)  # type: ignore[arg-type]
+    if is_federated:
+        trainer.add_event_handler(Events.STARTED, ema.follow)
     ema.attach(
         trainer,
         name="ema_momentum",
@@ -99,25 +107,25 @@ def attach_handlers(
         lambda: evaluator.run(trainer.state.epoch),
     )
 
-    if is_first():
-        history = HistoryWriter(output_dir / "history.csv", alternation, evaluator)
-        history.attach(trainer)
-        if experiment is not None:
-            experiment.attach(trainer, history)
-    ResumableTraining(
-        output_dir / "resume",
-        objects={
-            "network": trainer.network,
-            "ema": ema.ema_model,
-            "segmentor_optimizer": trainer.segmentor_optimizer,
-            "refiner_optimizer": trainer.optimizer,
-            **schedules,
-            "health": health,
-            "best_model": best_model,
-        },
-        resume_from=resume_from,
-        settings={"seed": seed, **(settings or {})},
-    ).attach(trainer)
+    history = HistoryWriter(output_dir / "history.csv", alternation, evaluator)
+    history.attach(trainer)
+    if experiment is not None:
+        experiment.attach(trainer, history)
+    if not is_federated:
+        ResumableTraining(
+            output_dir / "resume",
+            objects={
+                "network": trainer.network,
+                "ema": ema.ema_model,
+                "segmentor_optimizer": trainer.segmentor_optimizer,
+                "refiner_optimizer": trainer.optimizer,
+                **schedules,
+                "health": health,
+                "best_model": best_model,
+            },
+            resume_from=resume_from,
+            settings={"seed": seed, **(settings or {})},
+        ).attach(trainer)
     trainer.add_event_handler(Events.STARTED, require_same_epoch)
 
 
@@ -137,10 +145,9 @@ def _show(trainer: AlternateCollaborativeTrainer, evaluator: SupervisedEvaluator
     ).attach(evaluator)
 
 
-def _decay(trainer: AlternateCollaborativeTrainer, pretrain_epochs: int) -> dict[str, LambdaLR]:
+def _decay(trainer: AlternateCollaborativeTrainer, pretrain_epochs: int, last: int) -> dict[str, LambdaLR]:
     # the refiner's schedule counts the epochs in which its optimizer rests
     warnings.filterwarnings("ignore", "Detected call of .lr_scheduler.step", UserWarning)
-    last = trainer.state.max_epochs
     return {
         "segmentor_schedule": LambdaLR(trainer.segmentor_optimizer, PolynomialDecay([0, last])),
         "refiner_schedule": LambdaLR(trainer.optimizer, PolynomialDecay([min(pretrain_epochs, last), last])),

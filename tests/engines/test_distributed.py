@@ -15,6 +15,7 @@ from ignite.engine import Engine
 from torch import nn
 
 from hidiff_monai.engines import distributed
+from hidiff_monai.engines.batch_norm import synchronise_batch_norm
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("two_processes.py")
@@ -84,6 +85,37 @@ def test_a_replica_has_the_weights_of_the_first_process(ranks: list[dict[str, An
     for rank in ranks:
         assert list(rank["replica"]) == list(expected)  # no key is prefixed
         assert all(torch.equal(rank["replica"][key], value) for key, value in expected.items())
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("real-valued", 2e-6), ("binarized", 1e-12)])
+def test_two_processes_have_the_losses_and_weights_of_one(
+    kind: str, tolerance: float, ranks: list[dict[str, Any]]
+) -> None:
+    """Same joint mini-batches, same draws: BatchNorm, both Dice losses, gradients and clipping are those of all.
+
+    One process normalises as torch does; where signs are taken, in which a rounding makes a step, as the two do.
+    """
+    network = two_processes.network_without_ties(kind == "binarized")
+    if kind == "binarized":
+        network = synchronise_batch_norm(network)
+    losses, weights = two_processes.curve(network, slice(None))
+    assert len(losses["loss_segmentor"]) == 6 and len(losses["loss_refiner"]) == 3
+    for rank in ranks:
+        found, state = rank[kind]
+        for key, values in losses.items():
+            assert found[key] == pytest.approx(values, rel=tolerance)
+        assert list(state) == list(weights)
+        for key, value in weights.items():
+            torch.testing.assert_close(state[key], value, rtol=100 * tolerance, atol=tolerance)
+    first, second = (rank[kind][1] for rank in ranks)
+    assert all(torch.equal(first[key], value) for key, value in second.items())  # running statistics too
+
+
+def test_rows_of_all_processes_stand_in_the_order_of_the_cases(ranks: list[dict[str, Any]]) -> None:
+    for rank in ranks:
+        assert [row["case"] for row in rank["rows"]] == ["a", "a", "b", "b", "c", "c"]
+        assert [row["method"] for row in rank["rows_of_one"]] == ["prior", "refined"]
+    assert [rank["positions"] for rank in ranks] == [[0, 2], [1]]
 
 
 def test_synchronised_batch_norm_keeps_keys_and_values() -> None:
