@@ -13,6 +13,7 @@ from typing import Any
 import fire
 
 from hidiff_monai.benchmark.command import benchmark
+from hidiff_monai.io.command_line import tell_torchrun
 from hidiff_monai.io.errors import find_value_error
 
 
@@ -130,11 +131,12 @@ def predict(
     report: bool = True,
     json: bool = False,
     eager: bool = False,
+    wait: float = 1800,
     **overrides: Any,
 ) -> None:
     """Predicts scans or photographs: masks and uncertainty on their own grid, volumes, a verdict, a report.
 
-    Run again, it goes on where it was stopped; exits with 1 where a case failed.
+    Run again, it goes on where it was stopped; exits with 1 where a case failed. Processes of torchrun share the cases.
 
     Args:
         bundle: the bundle's folder, for example bundles/acdc.
@@ -151,20 +153,62 @@ def predict(
         report: makes index.html; --noreport leaves it out.
         json: prints the manifest instead of a summary.
         eager: runs the refiner as it was trained, without the compiled form.
+        wait: seconds without any case ending after which the first of several processes gives up on the others.
         overrides: any other key of the bundle's inference configuration, for example --image_size [128,128].
     """
     from hidiff_monai.prediction import format_summary, run_prediction
 
     manifest = run_prediction(
-        bundle, input, output, checkpoint, device, steps, samples, labels, reference, rtstruct, report, overrides, eager
+        bundle,
+        input,
+        output,
+        checkpoint,
+        device,
+        steps,
+        samples,
+        labels,
+        reference,
+        rtstruct,
+        report,
+        overrides,
+        eager,
+        wait,
     )
+    if manifest is None:  # not the first process
+        return
     print(_as_json(manifest) if json else format_summary(manifest, Path(str(output)).expanduser()))
     if any(case["status"] == "failed" for case in manifest["cases"]):
+        tell_torchrun("cases failed: manifest.json says why")
         sys.exit(1)
 
 
 def _as_json(content: Any) -> str:
     return json.dumps(content, indent=2, default=str)
+
+
+def label(
+    bundle: str,
+    studies: str | None = None,
+    output: str | None = None,
+    checkpoint: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+) -> None:
+    """Serves a bundle to 3D Slicer, OHIF and others through MONAI Label, until it is stopped: see docs/monai_label.md.
+
+    Args:
+        bundle: the bundle's folder, for example bundles/acdc.
+        studies: the images: a folder, or the address of a DICOMweb server; output/label/studies of the bundle where it
+            is left out.
+        output: receives what readers train, and logs; output/label of the bundle where it is left out.
+        checkpoint: the weights to start from; the bundle's models/model.pt, or what its training wrote, where it is
+            left out.
+        host: the address to listen at; whoever reaches it can read the images.
+        port: likewise.
+    """
+    from hidiff_monai.label.command import serve_bundle
+
+    serve_bundle(bundle, studies, output, checkpoint, host, port)
 
 
 def pack(
@@ -351,6 +395,22 @@ def env(as_json: bool = False) -> None:
     print(json.dumps(sections, indent=2) if as_json else format_environment(sections))
 
 
+def reproduce(dataset: str, source: str, output_dir: str, seeds: tuple[int, ...] = (0, 1, 2), **overrides: Any) -> None:
+    """From a raw download to the table: prepares it, trains and scores its bundle for every seed; resumes.
+
+    Args:
+        dataset: drive, chase_db1, kvasir_seg, cvc_clinicdb, cvc_clinicdb_sequences, acdc, synapse or brats.
+        source: the folder of the raw download.
+        output_dir: the folder for everything that is written.
+        seeds: one training each, for example 0,1,2.
+        overrides: any other key of the bundle's configuration, for example --max_epochs 40.
+    """
+    from hidiff_monai.reproduction import run_reproduction
+
+    chosen = list(seeds) if isinstance(seeds, (list, tuple)) else [seeds]
+    print(run_reproduction(dataset, source, output_dir, chosen, overrides))
+
+
 VERBS: dict[str, Callable[..., None]] = {
     "benchmark": benchmark,
     "benchmark-loader": benchmark_loader,
@@ -361,11 +421,13 @@ VERBS: dict[str, Callable[..., None]] = {
     "datalist": datalist,
     "demo": demo,
     "env": env,
+    "label": label,
     "predict": predict,
     "new-bundle": new_bundle,
     "pack": pack,
     "prepare": prepare,
     "publish-check": publish_check,
+    "reproduce": reproduce,
 }
 
 
@@ -382,6 +444,7 @@ def main(arguments: list[str] | None = None) -> Any:
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
+        tell_torchrun(f"error: {message}")
         sys.exit(1)
     except OSError as error:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)

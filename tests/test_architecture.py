@@ -23,7 +23,8 @@ RANKS = [
     {"prediction"},
 ]
 LEAVES = {"data", "metrics", "io", "report", "ops"}
-TOP = {"benchmark", "cli", "cross_validation", "demo", "environment", "new_bundle", "sharing", "__main__"}
+TOP = {"benchmark", "bundle_runs", "cli", "cross_validation", "demo", "environment", "label", "new_bundle"}
+TOP |= {"reproduction", "sharing", "__main__"}
 ROOMS = LEAVES | TOP | set.union(*RANKS)
 MAX_LINES = 400
 

@@ -124,7 +124,7 @@ def load_model(
     keys |= {} if samples is None else {f"{inferer}#num_samples": _positive("samples", samples)}
     places = {"bundle_root": str(folder), "dataset_dir": str(source), "checkpoint": str(file), "device": chosen}
     parser = parse_config(config, keys, {f"{inferer}#outputs": MAPS, **places})
-    names, classes_exclude = _names(metadata)
+    names, classes_exclude = class_names(metadata)
     if len(names) > 1 and not classes_exclude:
         raise ValueError(f"{folder.name}: classes {names} overlap; expected classes of which a pixel has one")
     built = {key: build_part(parser, key, keys) for key in ("network", "preprocessing", "inferer")}
@@ -223,7 +223,7 @@ def _positive(name: str, value: int) -> int:
     return value
 
 
-def _names(metadata: Mapping[str, Any]) -> tuple[list[str], bool]:
+def class_names(metadata: Mapping[str, Any]) -> tuple[list[str], bool]:
     """Names of the classes without the background, and whether a pixel has one of them only."""
     channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
     names = [str(channels[key]) for key in sorted(channels, key=int)]

@@ -1,0 +1,99 @@
+"""What readers have labelled, as a data set that the bundle's training takes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+
+from hidiff_monai.data import read_pixels
+from hidiff_monai.data.prepare.cases import RawCase, VolumeSet
+from hidiff_monai.data.prepare.images import write_image_datalist
+from hidiff_monai.data.prepare.volumes import prepare_volumes
+from hidiff_monai.label.labels import write_classes
+from hidiff_monai.label.served import ServedBundle
+
+UNSTATED = "not stated"
+
+
+def collect_cases(served: ServedBundle, datastore: Datastore, val_split: float, folder: Path) -> list[RawCase]:
+    """The images with a final label, dealt into training and validation in the order of their names.
+
+    Args:
+        served: the bundle.
+        datastore: images and labels.
+        val_split: share of the images that validate; at least one does, and one trains.
+        folder: receives the labels, as class numbers.
+
+    Raises:
+        ValueError: if fewer than two images are labelled, or a label is none of the bundle's.
+    """
+    images = sorted(datastore.get_labeled_images())
+    if len(images) < 2:
+        raise ValueError(
+            f"{len(images)} labelled image(s); expected two or more, as one validates: label another and submit it"
+        )
+    if not 0 < val_split < 1:
+        raise ValueError(f"val_split {val_split}; expected a share between 0 and 1, for example 0.2")
+    num_training = len(images) - min(max(1, round(val_split * len(images))), len(images) - 1)
+    return [
+        _collect(served, datastore, image, "training" if number < num_training else "validation", folder)
+        for number, image in enumerate(images)
+    ]
+
+
+def _collect(served: ServedBundle, datastore: Datastore, image: str, section: str, folder: Path) -> RawCase:
+    label_id = datastore.get_label_by_image_id(image, DefaultLabelTag.FINAL)
+    saved = Path(datastore.get_label_uri(label_id, DefaultLabelTag.FINAL))
+    segments = _segments(datastore.get_label_info(label_id, DefaultLabelTag.FINAL))
+    item = served.find_case(datastore.get_image_uri(image))
+    files = item["image"] if isinstance(item["image"], list) else [item["image"]]
+    label = write_classes(saved, folder / "labels" / item["id"], served.names, segments)
+    return RawCase(item["id"], item["id"], section, tuple(Path(file) for file in files), label)
+
+
+def _segments(info: dict[str, Any]) -> list[dict[str, Any]]:
+    """Name and value of each segment, as the viewer sent them; some put it one level deeper."""
+    return info.get("label_info") or info.get("params", {}).get("label_info") or []
+
+
+def write_dataset(served: ServedBundle, cases: Sequence[RawCase], folder: Path) -> Path:
+    """Writes the datalist, and slices of volumes or copies of photographs; returns the datalist.
+
+    Args:
+        served: the bundle.
+        cases: of `collect_cases`, whose labels lie in the folder.
+        folder: the data set's.
+
+    Raises:
+        ValueError: that lists every problem of every file, for example a label on another grid than its image.
+    """
+    name = f"{served.bundle.name}, readers' labels"
+    if served.is_volumetric:
+        return prepare_volumes(_describe_volumes(name, served, cases), list(cases), folder)
+    sections: dict[str, list[dict[str, str]]] = {"training": [], "validation": [], "test": []}
+    for case in cases:
+        image = folder / "images" / case.images[0].name
+        image.parent.mkdir(exist_ok=True)
+        shutil.copyfile(case.images[0], image)
+        paths = {"image": image.relative_to(folder).as_posix(), "label": case.label.relative_to(folder).as_posix()}
+        sections[case.section].append({"id": case.id, **paths})
+    values = {str(number): number for number in range(len(served.names) + 1)}
+    channels = read_pixels(cases[0].images[0]).channels
+    head = {"name": name, "channels": channels, "label_values": values, "label_names": served.names}
+    return write_image_datalist(head, sections, folder, folder)
+
+
+def _describe_volumes(name: str, served: ServedBundle, cases: Sequence[RawCase]) -> VolumeSet:
+    return VolumeSet(
+        name,
+        description="Saved by readers in MONAI Label.",
+        reference=UNSTATED,
+        licence=UNSTATED,
+        label_values={number: number for number in range(len(served.names) + 1)},
+        label_names=served.names,
+        channels=len(cases[0].images),
+    )

@@ -1,0 +1,99 @@
+"""`hidiff label`: what a server needs, checked before it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from hidiff_monai.io import require_writable, write_atomically
+from hidiff_monai.io.files import NIFTI_SUFFIXES
+from hidiff_monai.label.served import ServedBundle
+
+MAIN = (
+    '"""Where MONAI Label looks for its application."""\n\nfrom hidiff_monai.label.app import HiDiffApp  # noqa: F401\n'
+)
+PICTURES = ("png", "jpg", "jpeg", "tif", "tiff", "bmp")
+
+
+def serve_bundle(
+    bundle: str | Path,
+    studies: str | None = None,
+    output: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+) -> None:
+    """Runs a MONAI Label server until it is stopped.
+
+    Args:
+        bundle: the bundle's folder.
+        studies: the images: a folder, or the address of a DICOMweb server; None for ``studies`` in the output.
+        output: receives weights and logs; None for ``output/label`` of the bundle.
+        checkpoint: the weights to start from; None for the bundle's.
+        host: the address to listen at; the server asks nobody who they are.
+        port: likewise.
+
+    Raises:
+        ValueError: if MONAI Label or the bundle is not there, or the output cannot be written.
+    """
+    if find_spec("monailabel") is None:
+        raise ValueError(
+            "monailabel is not installed here; expected its own environment: run `make label BUNDLE=drive`"
+        )
+    folder = Path(bundle).expanduser().absolute()
+    work = require_writable(Path(output).expanduser().absolute() if output else folder / "output" / "label")
+    weights = Path(checkpoint).expanduser().absolute() if checkpoint else None
+    served = ServedBundle(folder, work, weights)
+    if served.given is not None and not served.given.is_file():
+        raise ValueError(f"--checkpoint {weights}: there is no such file; expected weights: correct the path")
+    with write_atomically(work / "main.py") as temporary:
+        temporary.write_text(MAIN, encoding="utf-8")
+    place = str(studies) if studies else str(work / "studies")
+    is_remote = place.startswith(("http://", "https://"))
+    if not is_remote:
+        place = str(require_writable(Path(place).expanduser().absolute()))
+    _set_environment(served)
+    print(
+        f"{folder.name}: images in {place}; open http://{host}:{port} in 3D Slicer's MONAI Label or in a browser",
+        flush=True,
+    )
+    _start(
+        [
+            "--app",
+            str(work),
+            "--studies",
+            place,
+            "--host",
+            host,
+            "--port",
+            str(port),
+            "--conf",
+            "bundle",
+            str(folder),
+            "--conf",
+            "checkpoint",
+            str(weights or ""),
+        ]
+    )
+
+
+def _set_environment(served: ServedBundle) -> None:
+    """MONAI Label's settings, as far as the user has not set them."""
+    endings = [suffix.removeprefix(".") for suffix in NIFTI_SUFFIXES] if served.is_volumetric else PICTURES
+    modality = served.metadata["network_data_format"]["inputs"]["image"]["modality"]
+    settings = {
+        "MONAI_LABEL_DATASTORE_FILE_EXT": [f"*.{ending}" for ending in endings],
+        "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": {"Modality": modality},  # CT, unless it is told
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, json.dumps(value))
+
+
+def _start(arguments: list[str]) -> None:
+    from monailabel.main import Main
+
+    sys.argv = ["monailabel", "start_server", *arguments]
+    Main().run()

@@ -1,0 +1,74 @@
+"""Labels as readers save them, on the way to training: a number for each class, whatever a viewer made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from PIL import Image
+
+from hidiff_monai.data import read_pixels
+from hidiff_monai.data.reading import UNREADABLE
+from hidiff_monai.io.files import IMAGE_SUFFIXES, NIFTI_SUFFIXES
+
+
+def write_classes(source: Path, target: Path, names: Sequence[str], info: Sequence[Mapping[str, Any]] = ()) -> Path:
+    """Writes a label with its values turned into class numbers, on its own grid, as NIfTI or PNG.
+
+    A viewer numbers segments in the order in which they stand there, so a class that was deleted or drawn anew has
+    another value than the network gave it; ``info`` says which.
+
+    Args:
+        source: the label as it was saved.
+        target: the file to write, without its ending.
+        names: of the classes 1 ... K.
+        info: "name" and "idx" (its value) of each segment; empty where nobody said: then values are class numbers,
+            and of a single class any one value.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        ValueError: if the label cannot be read, or holds a segment or value that is no class.
+    """
+    lower = source.name.lower()
+    if not lower.endswith((*NIFTI_SUFFIXES, *IMAGE_SUFFIXES)):
+        raise ValueError(f"{source}: expected .nii.gz or a picture: set the file extension in the viewer's settings")
+    try:
+        pixels = read_pixels(source)
+    except UNREADABLE as error:
+        raise ValueError(f"{source}: not readable ({type(error).__name__}); expected a label: save it again") from error
+    values = pixels.array[..., 0]
+    if pixels.channels > 1 and np.ptp(pixels.array[..., :3], axis=-1).any():
+        raise ValueError(f"{source}: {pixels.channels} channels; expected one: save the label in grey")
+    meaning = _meaning(source, [int(value) for value in np.unique(values)], names, info)
+    classes = np.zeros(values.shape, np.uint8)
+    for value, number in meaning.items():
+        classes[values == value] = number
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if pixels.affine is None:
+        file = target.with_name(f"{target.name}.png")
+        Image.fromarray(classes).save(file)
+    else:
+        file = target.with_name(f"{target.name}.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(classes, pixels.affine), file)
+    return file
+
+
+def _meaning(source: Path, found: list[int], names: Sequence[str], info: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    """Class number of each value that a label holds, without the background's."""
+    values = [value for value in found if value != 0]
+    if not info and len(names) == 1 and len(values) <= 1:
+        return {value: 1 for value in values}
+    numbers = {name.casefold(): number for number, name in enumerate(names, start=1)}
+    said = {int(entry["idx"]): str(entry["name"]) for entry in info} or dict(enumerate(names, start=1))
+    meaning = {value: numbers.get(said.get(value, "").casefold()) for value in values}
+    strange = [said.get(value, f"value {value}") for value, number in meaning.items() if number is None]
+    if strange:
+        raise ValueError(
+            f"{source}: holds {strange}; expected only {list(names)}: rename or remove these segments and save again"
+        )
+    return {value: number for value, number in meaning.items() if number is not None}
