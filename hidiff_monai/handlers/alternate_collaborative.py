@@ -48,9 +48,16 @@ class AlternateCollaborativeHandler:
         self.segmentor_every = segmentor_every
         self.logger = logging.getLogger(__name__)
 
-    def attach(self, engine: AlternateCollaborativeTrainer) -> None:
-        """Registers the handler."""
-        engine.add_event_handler(Events.STARTED, self._warn_if_refiner_idles)
+    def attach(self, engine: AlternateCollaborativeTrainer, max_epochs: int | None = None) -> None:
+        """Registers the handler.
+
+        Args:
+            engine: the trainer.
+            max_epochs: epochs in all; the trainer's where it is left out.
+        """
+        engine.add_event_handler(
+            Events.STARTED, lambda: self._warn_if_refiner_idles(max_epochs or engine.state.max_epochs)
+        )
         engine.add_event_handler(Events.EPOCH_STARTED, self._announce)
         engine.add_event_handler(Events.ITERATION_STARTED, self._set_plan)
 
@@ -68,10 +75,10 @@ class AlternateCollaborativeHandler:
             lambda_diff=self.lambda_diff if epoch > self.collaboration_start else 0.0,
         )
 
-    def _warn_if_refiner_idles(self, engine: Engine) -> None:
-        if engine.state.max_epochs is not None and engine.state.max_epochs <= self.pretrain_epochs:
+    def _warn_if_refiner_idles(self, max_epochs: int | None) -> None:
+        if max_epochs is not None and max_epochs <= self.pretrain_epochs:
             self.logger.warning(
-                f"max_epochs is {engine.state.max_epochs}, all of them pre-training (pretrain_epochs is "
+                f"max_epochs is {max_epochs}, all of them pre-training (pretrain_epochs is "
                 f"{self.pretrain_epochs}): the refiner is not trained; lower pretrain_epochs to train it"
             )
 

@@ -31,6 +31,10 @@ class ResumableEMA(EMAHandler):
         self.pretrain_epochs = pretrain_epochs
         engine.add_event_handler(Events.EPOCH_STARTED, self._count)
 
+    def follow(self) -> None:
+        """Begins anew at the network's weights, where they come from elsewhere."""
+        self.ema_model.load_state_dict(self.model.state_dict())
+
     def _count(self, engine: Engine) -> None:
         scheduler = getattr(self, "momentum_scheduler", None)  # only there with a warm-up
         if scheduler is not None:

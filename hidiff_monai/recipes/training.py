@@ -84,7 +84,7 @@ def attach_handlers(
     best_model = BestModelSaver(Path(model_dir) / "model.pt", ema.ema_model, "val_dice_refined")
 
     EpochSeed(seed, trainer.data_loader.dataset).attach(trainer)  # type: ignore[union-attr, arg-type]
-    alternation.attach(trainer)
+    alternation.attach(trainer, max_epochs)
     for schedule in schedules.values():
         LrScheduleHandler(schedule, print_lr=False).attach(trainer)  # type: ignore[arg-type]
     if is_federated:
