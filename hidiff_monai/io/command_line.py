@@ -126,14 +126,19 @@ def _explain(kind: type[BaseException], error: BaseException, trace: TracebackTy
     name = "error" if isinstance(cause, ValueError) else f"error: {type(cause).__name__}"
     if cause is not error:
         print(f"\n{name}: {cause}", file=sys.stderr)
-    if "TORCHELASTIC_ERROR_FILE" in os.environ:
-        _tell_torchrun(Path(os.environ["TORCHELASTIC_ERROR_FILE"]), f"{name}: {cause}", isinstance(cause, ValueError))
+    tell_torchrun(f"{name}: {cause}", isinstance(cause, ValueError))
 
 
-def _tell_torchrun(file: Path, sentence: str, is_own: bool) -> None:
-    """Writes what torchrun repeats for each process; it takes the earliest, in whole seconds, as the root cause.
+def tell_torchrun(sentence: str, is_own: bool = True) -> None:
+    """Writes what torchrun repeats for each process, where it started this one.
 
-    A process that only lost its connection to a failed one must not come first.
+    It takes the earliest, in whole seconds, as the root cause: a process that only lost its connection to a failed one
+    must not come first.
+
+    Args:
+        sentence: why this process ends.
+        is_own: whether the cause is this process's own.
     """
-    content = {"message": sentence, "timestamp": int(time.time()) + (0 if is_own else 2)}
-    file.write_text(json.dumps(content), encoding="utf-8")
+    if "TORCHELASTIC_ERROR_FILE" in os.environ:
+        content = {"message": sentence, "timestamp": int(time.time()) + (0 if is_own else 2)}
+        Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(content), encoding="utf-8")

@@ -31,7 +31,7 @@ class Records:
 
     def find_done(self, item: Mapping[str, Any], fingerprint: str) -> dict[str, Any] | None:
         """The record of a case that was done before with the same fingerprint and whose files are there, else None."""
-        record = self._read(item)
+        record = self.read(item)
         try:
             is_same = record is not None and record["status"] == "done" and record["fingerprint"] == fingerprint
             names = [*record["outputs"].values()] if record is not None and is_same else [""]
@@ -48,7 +48,7 @@ class Records:
         """
         files = [self.output / name.format(item["id"]) for name in OUTPUTS]
         there = [file for file in files if file.exists()]
-        if there and self._read(item) is None:
+        if there and self.read(item) is None:
             raise ValueError(
                 f"{there[0].name}: is in the output folder already, and not from a run of `hidiff predict`; expected "
                 "no such file: move it, or choose another --output"
@@ -69,7 +69,8 @@ class Records:
             return ""
         return hashlib.sha256(json.dumps([stats, self.settings], sort_keys=True).encode()).hexdigest()
 
-    def _read(self, item: Mapping[str, Any]) -> dict[str, Any] | None:
+    def read(self, item: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The record of a case, whatever it says; None where there is none."""
         try:
             record = json.loads(self._file(item).read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import math
+import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from hidiff_monai.prediction.labels import dice_of_class, find_label, read_label
 from hidiff_monai.prediction.model import Model, load_model
 from hidiff_monai.prediction.outputs import draw_case, write_case
 from hidiff_monai.prediction.places import Places, require_places
+from hidiff_monai.prediction.processes import Processes, describe_missing, interruptible
 from hidiff_monai.prediction.records import Records, files_of, with_safe_id
 from hidiff_monai.prediction.reference import Usual, read_usual
 from hidiff_monai.prediction.verdict import (
@@ -37,6 +39,7 @@ from hidiff_monai.prediction.verdict import (
 from hidiff_monai.report import case_dice, write_manifest, write_prediction_report
 
 MAX_LISTED = 10
+TIMEOUT_S = 1800.0
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,11 @@ def run_prediction(
     report: bool = True,
     overrides: Mapping[str, Any] | None = None,
     eager: bool = False,
-) -> dict[str, Any]:
+    timeout_s: float = TIMEOUT_S,
+) -> dict[str, Any] | None:
     """Predicts every case; a bad one is recorded and passed over, what an earlier run has done is kept.
+
+    Under torchrun the processes share the cases, and the first one waits for all and writes manifest and report.
 
     Per case the output receives ``<id>_mask`` and ``<id>_entropy`` in the format that came in, on its grid, and
     ``cases/<id>.json``; the run gets ``manifest.json`` and, with ``report``, ``index.html``.
@@ -86,16 +92,19 @@ def run_prediction(
         report: makes the page.
         overrides: further keys of the bundle's inference configuration.
         eager: see `load_model`.
+        timeout_s: the longest time in which no other process ends a case, after which the first one waits no more.
 
     Returns:
-        The manifest; of its "cases" those that failed have "status": "failed" and an "error".
+        The manifest; of its "cases" those that failed have "status": "failed" and an "error". None in all processes but
+        the first.
 
     Raises:
-        ValueError: if the run cannot start: bundle, weights, input, output or an option is wrong.
+        ValueError: if the run cannot start: bundle, weights, input, output or an option is wrong; or another process
+            was lost, with the cases that are missing.
     """
-    start = perf_counter()
+    start, processes = perf_counter(), Processes()
     places, options = require_places(source, output, labels), Options(rtstruct, report)
-    model = load_model(bundle, places.source, checkpoint, device, steps, samples, overrides, eager)
+    model = load_model(bundle, places.source, checkpoint, processes.device(device), steps, samples, overrides, eager)
     facts = _facts(model)
     usual = Usual() if reference is None else read_usual(str(reference), facts)
     form = model.refiner.partition(" (avx")[0]  # instruction sets give the same masks
@@ -103,27 +112,77 @@ def run_prediction(
     records = Records(places.output, settings, needs_picture=report)
     items = [with_safe_id(item) for item in model.items]
     _require_labels(places.labels, items)
-    done, kept = [], 0
-    try:
-        for item in tqdm(items, desc="Predicting", unit="case"):
-            record, is_kept = _one_case(model, item, places, options, records)
-            done.append(record)
-            kept += is_kept
-    finally:  # interrupted, what is there is told all the same
-        manifest = write_manifest(
-            places.output / "manifest.json",
-            **facts,
-            checkpoint=model.checkpoint,
-            device=str(model.device),
-            hard_uncertainty=usual.uncertainty,
-            hard_change=usual.changed_share,
-            seconds=round(perf_counter() - start, 2),
-            planned=len(items),
-            done_before=kept,
-            cases=[_told(record, usual) for record in done],
-        )
-        _write_page(manifest, places.output, report and bool(done))
+    run = _Run(model, places, options, records, facts, usual, items, start)
+    with interruptible(processes):
+        try:
+            _predict_cases(run, processes, timeout_s)
+        except KeyboardInterrupt:
+            if processes.is_first and processes.number > 1:
+                ended = processes.ended(len(items))
+                names = [item["id"] for index, item in enumerate(items) if index not in ended]
+                print(f"\n{describe_missing(names, len(items))}", file=sys.stderr)
+            raise
+        finally:  # interrupted, what is there is told all the same
+            manifest = _tell(run, processes) if processes.is_first else None
+    _require_all(manifest, items, timeout_s)
     return manifest
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What every case of a run has in common; ``facts`` as `_facts` gives them, ``start`` on `perf_counter`'s clock."""
+
+    model: Model
+    places: Places
+    options: Options
+    records: Records
+    facts: dict[str, Any]
+    usual: Usual
+    items: list[dict[str, Any]]
+    start: float
+
+
+def _predict_cases(run: _Run, processes: Processes, timeout_s: float) -> None:
+    """This process's share; the first one waits for the others'."""
+    number = len(run.items)
+    with tqdm(total=number, desc="Predicting", unit="case", disable=not processes.is_first) as bar:
+        for index in processes.take(number):
+            bar.update(index - bar.n)  # those that other processes took, too
+            processes.end(index, _one_case(run.model, run.items[index], run.places, run.options, run.records))
+        if processes.is_first:
+            processes.wait(number, timeout_s)
+        bar.update(number - bar.n)
+
+
+def _tell(run: _Run, processes: Processes) -> dict[str, Any]:
+    """Writes manifest and page of the cases that have ended."""
+    ended = processes.ended(len(run.items))
+    records = [record for index in ended if (record := run.records.read(run.items[index])) is not None]
+    manifest = write_manifest(
+        run.places.output / "manifest.json",
+        **run.facts,
+        checkpoint=run.model.checkpoint,
+        device=str(run.model.device),
+        processes=processes.number,
+        hard_uncertainty=run.usual.uncertainty,
+        hard_change=run.usual.changed_share,
+        seconds=round(perf_counter() - run.start, 2),
+        planned=len(run.items),
+        done_before=sum(ended.values()),
+        cases=[_told(record, run.usual) for record in records],
+    )
+    _write_page(manifest, run.places.output, run.options.report and bool(records))
+    return manifest
+
+
+def _require_all(manifest: Mapping[str, Any] | None, items: Sequence[Mapping[str, Any]], timeout_s: float) -> None:
+    """Of several processes one may be lost while the first goes on."""
+    there = {case["id"] for case in manifest["cases"]} if manifest else set()
+    missing = [item["id"] for item in items if item["id"] not in there]
+    if manifest is not None and missing:
+        raise ValueError(
+            f"no case has ended for {timeout_s:g} s, as if a process were lost; {describe_missing(missing, len(items))}"
+        )
 
 
 def _require_labels(folder: Path | None, items: Sequence[Mapping[str, Any]]) -> None:
@@ -136,16 +195,14 @@ def _require_labels(folder: Path | None, items: Sequence[Mapping[str, Any]]) -> 
         )
 
 
-def _one_case(
-    model: Model, item: dict[str, Any], places: Places, options: Options, records: Records
-) -> tuple[dict[str, Any], bool]:
-    """The record of a case, and whether an earlier run had made it."""
+def _one_case(model: Model, item: dict[str, Any], places: Places, options: Options, records: Records) -> bool:
+    """Sees to it that a case has its record; whether an earlier run had made it."""
     label = find_label(places.labels, item["id"])
     fingerprint = records.fingerprint([*files_of(item), *([label] if label else [])])
-    done = records.find_done(item, fingerprint)
-    if done is not None:
-        return done, True
-    return records.finish(item, _try_case(model, item, label, places, options, records), fingerprint), False
+    if records.find_done(item, fingerprint) is not None:
+        return True
+    records.finish(item, _try_case(model, item, label, places, options, records), fingerprint)
+    return False
 
 
 def _told(record: Mapping[str, Any], usual: Usual) -> dict[str, Any]:
