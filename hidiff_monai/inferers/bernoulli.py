@@ -116,7 +116,7 @@ class BernoulliDiffusionInferer(DiffusionInferer):
         refined = network.reverse(
             prior, condition, self.sampler or network.sampler, num_steps, self._generator(inputs.device), steps
         )
-        timesteps = network.scheduler.inference_timesteps(num_steps).tolist()
+        timesteps = network.scheduler.inference_timesteps(num_steps)
         return refined, Trajectory(timesteps, torch.stack(steps[0::2]), torch.stack(steps[1::2]))
 
     @torch.no_grad()

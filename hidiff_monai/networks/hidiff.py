@@ -89,8 +89,8 @@ class HiDiff(nn.Module):
         estimate = prior
         timesteps = self.scheduler.inference_timesteps(num_inference_steps)
         for i in range(num_inference_steps):
-            t = int(timesteps[i])
-            s = int(timesteps[i + 1]) if i + 1 < num_inference_steps else -1
+            t = timesteps[i]
+            s = timesteps[i + 1] if i + 1 < num_inference_steps else -1
             batch_t = torch.full([prior.shape[0]], t, dtype=torch.long, device=prior.device)
             noise = self.refiner.denoise(sample, batch_t, prior, condition).sigmoid()
             previous, estimate = self.scheduler.step(noise, t, sample, prior, s, sampler, generator)

@@ -5,7 +5,7 @@ state, ``t = T - 1`` is pure prior, and ``t = -1`` stands for y_0 itself.
 """
 
 import math
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 import torch
 from monai.networks.schedulers import NoiseSchedules
@@ -88,14 +88,16 @@ class BernoulliScheduler(Scheduler):
                 f"{self.num_train_timesteps}, the T the refiner was trained with"
             )
         self.num_inference_steps = num_inference_steps
-        self.timesteps = self.inference_timesteps(num_inference_steps).to(device or self.alphas_cumprod.device)
+        steps = self.inference_timesteps(num_inference_steps)
+        self.timesteps = torch.tensor(steps, device=device or self.alphas_cumprod.device)
 
-    def inference_timesteps(self, num_inference_steps: int) -> torch.Tensor:
-        """The (num_inference_steps,) timesteps in falling order, on the CPU; the step after the last leads to y_0."""
-        last = self.num_train_timesteps - 1
-        stride = float(self.num_train_timesteps) / num_inference_steps
-        steps = torch.arange(num_inference_steps, device=torch.device("cpu"))  # read by Python: no GPU is waited for
-        return (last - steps * stride).round().long()
+    def inference_timesteps(self, num_inference_steps: int) -> List[int]:
+        """The timesteps in falling order; the step after the last leads to y_0.
+
+        Python's numbers: no GPU is waited for, and an exported chain knows its length.
+        """
+        last, stride = self.num_train_timesteps - 1, float(self.num_train_timesteps) / num_inference_steps
+        return [int(round(last - i * stride)) for i in range(num_inference_steps)]
 
     def alpha_bar(self, timesteps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """abar at (B,) timesteps, 1 where t = -1; shaped to broadcast over ``like``, at least in float32."""

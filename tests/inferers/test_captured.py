@@ -18,7 +18,6 @@ from hidiff_monai.inferers.acceleration import fold
 from hidiff_monai.inferers.captured import CapturedHiDiff, Chain, Recorder, record_cuda_graph
 from hidiff_monai.networks import HiDiff
 from hidiff_monai.networks.folded_refiner import FoldedRefiner
-from hidiff_monai.schedulers import BernoulliScheduler
 
 SAMPLERS = ["hard", "ddim", "ddpm"]
 
@@ -82,8 +81,6 @@ def test_a_chain_is_a_fixed_list_of_operations_on_fixed_memory(
 ) -> None:
     """Here the device is the CPU too, so what lies on the CPU in any case is taken out of the recording."""
     network.num_inference_steps = 2
-    timesteps = network.scheduler.inference_timesteps(2).tolist()
-    monkeypatch.setattr(BernoulliScheduler, "inference_timesteps", lambda *_: timesteps)
     monkeypatch.setattr(FoldedRefiner, "require_one", lambda *_: None)
     captured = CapturedHiDiff(network, record=record_operations)
     infer = BernoulliDiffusionInferer(sampler="hard")

@@ -268,7 +268,7 @@ def test_masks_of_every_step_are_the_trained_ones(num_targets: int, exclusive: b
     network.reverse(prior, condition, "ddim", T, None, states)
     common = both = changed = 0.0
     for t, state in zip(network.scheduler.inference_timesteps(T), states[::2], strict=True):
-        step = t.repeat(len(image))
+        step = torch.full((len(image),), t)
         one, other = (
             masks((state - refiner.denoise(state, step, prior, entries).sigmoid()).abs())
             for refiner, entries in ((network.refiner, condition), (compiled.refiner, own))
