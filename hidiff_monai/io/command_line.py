@@ -18,16 +18,16 @@ import yaml
 from monai.bundle import ConfigParser, run
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
-SPELLINGS = {"true": "True", "false": "False", "null": "None"}
+READ_AS_TEXT = {"true": "True", "false": "False", "null": "'$None'"}  # and what is meant
 
 
 def guard_command_line(arguments: Sequence[str] | None = None) -> None:
     """Makes mistakes visible in a run of ``python -m monai.bundle``: the first thing a configuration initializes.
 
     An option that is no key of the configuration stops the run, where MONAI would take it up as a new key that nothing
-    reads; so do ``true``, ``false`` and ``null``, which MONAI takes for text: a false would count as true. From then on
-    an uncaught error ends with the sentence of its cause, below the traceback, and Ctrl-C with one line; torchrun's
-    report has that sentence too.
+    reads; so do ``true``, ``false`` and ``null``, which MONAI takes for text: a false would count as true; and a
+    ``None``, which it leaves out: the configuration's value would stand. From then on an uncaught error ends with the
+    sentence of its cause, below the traceback, and Ctrl-C with one line; torchrun's report has that sentence too.
 
     Args:
         arguments: the command line, ``sys.argv`` by default. Without ``--config_file`` in it, as when a workflow is
@@ -44,10 +44,13 @@ def guard_command_line(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     content |= _tracking_keys(dict(options).get("tracking"))
     for name, value in options:
-        if name not in inspect.signature(run).parameters:
+        is_key = name not in inspect.signature(run).parameters
+        if is_key:
             require_known_key(name, content)
-        if value in SPELLINGS:
-            raise ValueError(f"--{name} {value} would be read as text; expected Python's spelling: {SPELLINGS[value]}")
+        if value in READ_AS_TEXT:
+            raise ValueError(f"--{name} {value} would be read as text; expected {READ_AS_TEXT[value]}")
+        if is_key and value == "None":
+            raise ValueError(f"--{name} None would be left out; expected an expression, in quotes: --{name} '$None'")
 
 
 def require_known_key(name: str, content: Any) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -90,11 +91,17 @@ def test_torchrun_is_told_the_sentence(config: str, tmp_path: Path, kind: str, d
     assert start + delay <= told["timestamp"] <= time.time() + delay  # what follows from another failure comes later
 
 
-@pytest.mark.parametrize(("option", "mend"), [("false", "False"), ("true", "True"), ("null", "None")])
+@pytest.mark.parametrize(("option", "mend"), [("false", "False"), ("true", "True"), ("null", "'$None'")])
 def test_the_spelling_of_json_is_refused(config: str, option: str, mend: str) -> None:
     """MONAI's command line would hand on the text "false", which is true."""
     for arguments in (["--refiner#binarized", option], [f"--refiner#binarized={option}"]):
-        message = f"--refiner#binarized {option} would be read as text; expected Python's spelling: {mend}"
-        with pytest.raises(ValueError, match=message):
+        message = f"--refiner#binarized {option} would be read as text; expected {mend}"
+        with pytest.raises(ValueError, match=re.escape(message)):
             guard_command_line(["run", "--config_file", config, *arguments])
-    guard_command_line(["run", "--config_file", config, "--refiner#binarized", mend])
+    guard_command_line(["run", "--config_file", config, "--refiner#binarized", mend.strip("'")])
+
+
+def test_none_that_monai_leaves_out_is_refused(config: str) -> None:
+    with pytest.raises(ValueError, match=re.escape("--refiner None would be left out; expected an expression")):
+        guard_command_line(["run", "--config_file", config, "--refiner", "None"])
+    guard_command_line(["run", "--config_file", config, "--refiner", "$None", "--meta_file", "None"])
