@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 import yaml
 from monai.bundle import ConfigParser, run
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
@@ -127,9 +128,21 @@ def _explain(kind: type[BaseException], error: BaseException, trace: TracebackTy
     while not isinstance(cause, ValueError) and cause.__cause__ is not None:
         cause = cause.__cause__
     name = "error" if isinstance(cause, ValueError) else f"error: {type(cause).__name__}"
+    sentence = describe_lost_process(cause) or f"{name}: {cause}"
     if cause is not error:
-        print(f"\n{name}: {cause}", file=sys.stderr)
-    tell_torchrun(f"{name}: {cause}", isinstance(cause, ValueError))
+        print(f"\n{sentence}", file=sys.stderr)
+    tell_torchrun(sentence, isinstance(cause, ValueError))
+
+
+def describe_lost_process(error: BaseException) -> str | None:
+    """What it means when gloo or NCCL fails in the middle of a run; None where an error is another one."""
+    if not (isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error)):
+        return None
+    first = str(error).strip().partition("\n")[0]
+    return (
+        f"error: another process is lost ({first[:200]}): torchrun's report says which, if it "
+        "was killed or failed; a training goes on from its last finished epoch when the same line is run again"
+    )
 
 
 def tell_torchrun(sentence: str, is_own: bool = True) -> None:

@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from hidiff_monai.io import guard_command_line
+from hidiff_monai.io.command_line import describe_lost_process
 
 
 @pytest.fixture
@@ -89,6 +91,15 @@ def test_torchrun_is_told_the_sentence(config: str, tmp_path: Path, kind: str, d
     told = json.loads(file.read_text())
     assert told["message"] == ("error: gone" if kind == "ValueError" else f"error: {kind}: gone")
     assert start + delay <= told["timestamp"] <= time.time() + delay  # what follows from another failure comes later
+
+
+def test_a_lost_process_is_called_one() -> None:
+    lost = RuntimeError("[/build/gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer.\nGood luck")
+    sentence = describe_lost_process(lost)
+    assert sentence is not None and sentence.startswith("error: another process is lost (")
+    assert "Connection reset by peer.): torchrun's report says which" in sentence and "Good luck" not in sentence
+    assert describe_lost_process(torch.distributed.DistBackendError("NCCL error")) is not None
+    assert describe_lost_process(RuntimeError("out of memory")) is None
 
 
 @pytest.mark.parametrize(("option", "mend"), [("false", "False"), ("true", "True"), ("null", "'$None'")])
