@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-
+from hidiff_monai.bundle_runs import find_datalist, is_evaluated, train_and_evaluate
 from hidiff_monai.data import read_datalist, use_fold
 from hidiff_monai.io import require_writable, write_atomically
 from hidiff_monai.metrics import compare_methods, format_comparison, write_cases, write_summary
@@ -49,7 +46,7 @@ def run_cross_validation(
     """
     bundle, output_dir = Path(bundle).resolve(), require_writable(output_dir).resolve()
     overrides = {"bundle_root": bundle, "dataset_dir": Path(dataset_dir).resolve(), **(overrides or {})}
-    file = Path(datalist_file) if datalist_file else _default_datalist(bundle, overrides)
+    file = Path(datalist_file) if datalist_file else find_datalist(bundle, overrides)
     datalist = read_datalist(file)
     names = list(datalist.get("folds", {}))
     chosen = names if folds is None else [str(fold) for fold in folds]
@@ -60,25 +57,11 @@ def run_cross_validation(
         print(f"fold {name} ({names.index(name) + 1} of {len(names)})", flush=True)
         _run_fold(bundle, output_dir / f"fold_{name}", use_fold(datalist, name), overrides)
     evaluations = {name: output_dir / f"fold_{name}" / "evaluation_test" for name in names}
-    missing = [name for name, folder in evaluations.items() if not _is_complete(folder)]
+    missing = [name for name, folder in evaluations.items() if not is_evaluated(folder)]
     if missing:
         print(f"folds {', '.join(missing)} are not evaluated yet: all folds are put together once they are")
         return None
     return _put_together(evaluations, output_dir, f"{datalist.get('name', bundle.name)}, {len(names)} folds")
-
-
-def _default_datalist(bundle: Path, overrides: dict[str, Any]) -> Path:
-    parser = ConfigParser()
-    parser.read_config(_config(bundle, "train"))
-    parser.update({key: str(overrides[key]) for key in ("bundle_root", "dataset_dir")})
-    return Path(parser.get_parsed_content("datalist_file"))
-
-
-def _config(bundle: Path, name: str) -> str:
-    file = bundle / "configs" / f"{name}.json"
-    if not file.is_file():
-        raise ValueError(f"{file} is missing; expected the folder of a bundle: name one, such as bundles/drive")
-    return str(file)
 
 
 def _run_fold(bundle: Path, folder: Path, datalist: dict[str, Any], overrides: dict[str, Any]) -> None:
@@ -88,34 +71,9 @@ def _run_fold(bundle: Path, folder: Path, datalist: dict[str, Any], overrides: d
             f"{file} holds another division of the cases than this datalist's folds; expected the same, else a case "
             "could be tested by a model that was trained on it: name another output_dir"
         )
-    if _is_complete(folder / "evaluation_test"):
-        return
     with write_atomically(file) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    settings = {**overrides, "datalist_file": file, "output_dir": folder}
-    train, evaluate = _config(bundle, "train"), _config(bundle, "evaluate")
-    # keys of the evaluation alone, which training would refuse
-    own = ConfigParser.load_config_file(evaluate).keys() - ConfigParser.load_config_file(train).keys()
-    _run_bundle("training", train, {key: value for key, value in settings.items() if key.split("#")[0] not in own})
-    _run_bundle("run", f"['{train}','{evaluate}']", settings)
-
-
-def _run_bundle(run_id: str, config_file: str, settings: dict[str, Any]) -> None:
-    """In a process of its own, so that every fold starts from the same state and its memory is given back."""
-    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", config_file]
-    for key, value in settings.items():
-        is_plain = isinstance(value, (str, Path))
-        command += [f"--{key}", str(value) if is_plain else repr(value)]  # Fire reads Python's spelling
-    code = subprocess.run(command, check=False).returncode
-    if code:
-        raise ValueError(
-            f"{settings['output_dir']}: {run_id} ended with exit code {code}; the lines above say why: mend it and run "
-            "the same line again, what is complete is kept"
-        )
-
-
-def _is_complete(evaluation_dir: Path) -> bool:
-    return (evaluation_dir / "index.html").is_file()  # the last file that an evaluation writes
+    train_and_evaluate(bundle, folder, {**overrides, "datalist_file": file})
 
 
 def _pool(evaluations: dict[str, Path], kind: str) -> list[dict[str, Any]]:

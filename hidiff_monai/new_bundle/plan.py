@@ -16,6 +16,7 @@ LARGE_SLICE = 112  # pixels, from which on crops are a multiple of 32
 ALIKE = 1.25  # slices whose edges differ less are taken to be of one size
 NUM_BATCHES = 2400  # in all, half of them before the refiner trains
 EPOCHS = (10, 400)
+CHANNELS = {"segmentor": [16, 16, 32, 64, 96, 128], "refiner": [16, 16, 32, 32, 64, 64]}  # that a CPU trains
 CORE_S_PER_MEGAPIXEL = (4.1, 15.0)  # segmentor alone, alternating: measured on one core of a busy server
 
 
@@ -65,8 +66,10 @@ def choose_settings(findings: Findings, train: dict[str, Any], num_items: int) -
         choices = [
             Choice("crop_size", size, "crops keep the pixels as they are; a multiple of 32"),
             Choice("repeats_per_epoch", repeats, f"{num_items} pictures, so that an epoch is not over at once"),
+            Choice("batch_size", 2, "with two crops each, for a CPU"),
+            Choice("crops_per_image", 2, "see batch_size"),
         ]
-        return [*choices, *_choose_epochs(num_items * repeats, train["batch_size"])]
+        return [*choices, *_choose_epochs(num_items * repeats, 2)]
     if "image_size" in train:
         size = _cover(largest) if max(largest) <= LARGEST_WHOLE else [TRAINED_SIZE, TRAINED_SIZE]
         reason = f"whole pictures, the largest is {largest[0]} × {largest[1]}"
@@ -106,7 +109,7 @@ def explain_kept(is_volume: bool) -> list[Choice]:
     return [
         Choice("train#augmentation", "as in the template", turned if is_volume else anyhow),
         Choice("num_inference_steps", 1, "a short training: more steps made masks worse (docs/results.md)"),
-        Choice("segmentor, refiner", "as in the template", "about 2 million weights: small enough for a CPU"),
+        Choice("segmentor, refiner", "about 2 million weights", "small enough for a CPU; the template's want a GPU"),
     ]
 
 

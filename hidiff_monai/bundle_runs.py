@@ -1,0 +1,75 @@
+"""A bundle's training and evaluation as processes of their own, resumable: what cross-validation and seeds repeat."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+
+def find_config(bundle: Path, name: str) -> str:
+    """The path of ``configs/<name>.json``.
+
+    Raises:
+        ValueError: if the bundle has none.
+    """
+    file = bundle / "configs" / f"{name}.json"
+    if not file.is_file():
+        raise ValueError(f"{file} is missing; expected the folder of a bundle: name one, such as bundles/drive")
+    return str(file)
+
+
+def find_datalist(bundle: Path, overrides: dict[str, Any]) -> Path:
+    """The bundle's own datalist, with ``bundle_root`` and ``dataset_dir`` of the overrides."""
+    parser = ConfigParser()
+    parser.read_config(find_config(bundle, "train"))
+    parser.update({key: str(overrides[key]) for key in ("bundle_root", "dataset_dir")})
+    return Path(parser.get_parsed_content("datalist_file"))
+
+
+def train_and_evaluate(bundle: Path, folder: Path, overrides: dict[str, Any]) -> Path:
+    """Trains into a folder, or goes on there, and scores its test cases; what is complete is kept.
+
+    Args:
+        bundle: the bundle's folder.
+        folder: receives all that both write.
+        overrides: keys of the bundle's configuration and their values.
+
+    Returns:
+        The folder of the evaluation.
+
+    Raises:
+        ValueError: if the training or the evaluation fails.
+    """
+    evaluation = folder / "evaluation_test"
+    if is_evaluated(evaluation):
+        return evaluation
+    settings = {**overrides, "bundle_root": bundle, "output_dir": folder}
+    train, evaluate = find_config(bundle, "train"), find_config(bundle, "evaluate")
+    # keys of the evaluation alone, which training would refuse
+    own = ConfigParser.load_config_file(evaluate).keys() - ConfigParser.load_config_file(train).keys()
+    _run("training", train, {key: value for key, value in settings.items() if key.split("#")[0] not in own})
+    _run("run", f"['{train}','{evaluate}']", settings)
+    return evaluation
+
+
+def is_evaluated(evaluation_dir: Path) -> bool:
+    """Whether an evaluation is complete: its report is the last file that it writes."""
+    return (evaluation_dir / "index.html").is_file()
+
+
+def _run(run_id: str, config_file: str, settings: dict[str, Any]) -> None:
+    """In a process of its own, so that every run starts from the same state and its memory is given back."""
+    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", config_file]
+    for key, value in settings.items():
+        is_plain = isinstance(value, (str, Path))
+        command += [f"--{key}", str(value) if is_plain else repr(value)]  # Fire reads Python's spelling
+    code = subprocess.run(command, check=False).returncode
+    if code:
+        raise ValueError(
+            f"{settings['output_dir']}: {run_id} ended with exit code {code}; the lines above say why: mend it and run "
+            "the same line again, what is complete is kept"
+        )
