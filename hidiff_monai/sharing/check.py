@@ -79,7 +79,7 @@ def _try(name: str, rule: Callable[[Path], str], folder: Path) -> Finding:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without MONAI's summaries of what each of its functions was given."""
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
