@@ -1,5 +1,6 @@
 """What the bundles have in common, as functions that their configurations call."""
 
+from hidiff_monai.recipes.federated import build_federated_network, federated_client
 from hidiff_monai.recipes.training import attach_handlers
 from hidiff_monai.recipes.transforms import (
     augment_2d,
@@ -14,6 +15,8 @@ from hidiff_monai.recipes.transforms import (
 __all__ = [
     "attach_handlers",
     "augment_2d",
+    "build_federated_network",
+    "federated_client",
     "mask_transforms",
     "scan_transforms",
     "photograph_transforms",
