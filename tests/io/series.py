@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
@@ -64,15 +65,15 @@ def set_pixels(data: Dataset, stored: np.ndarray) -> None:
 
 
 def save(data: Dataset, file: Path) -> Path:
-    """Writes a whole file, in the transfer syntax that its header names."""
+    """Writes a whole file, in the transfer syntax that its header names; by pydicom 2 or 3."""
     file.parent.mkdir(parents=True, exist_ok=True)
     syntax = data.file_meta.TransferSyntaxUID
-    data.save_as(
-        file,
-        implicit_vr=syntax == ImplicitVRLittleEndian,
-        little_endian=syntax != ExplicitVRBigEndian,
-        enforce_file_format=True,
-    )
+    is_implicit, is_little = syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
+    if int(pydicom.__version__.split(".")[0]) < 3:
+        data.is_implicit_VR, data.is_little_endian = is_implicit, is_little
+        data.save_as(file, write_like_original=False)
+    else:
+        data.save_as(file, implicit_vr=is_implicit, little_endian=is_little, enforce_file_format=True)
     return file
 
 

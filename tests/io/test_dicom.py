@@ -104,7 +104,7 @@ def test_a_syntax_without_decoder_names_itself_and_the_package(tmp_path: Path) -
     data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.70"
     data.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xd9"])
     data["PixelData"].is_undefined_length = True
-    data.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    series.save(data, tmp_path / "a.dcm")
     with pytest.raises(
         ValueError, match=r"a.dcm: is compressed as JPEG Lossless.*; expected a decoder.*pylibjpeg-libj"
     ):
