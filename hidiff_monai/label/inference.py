@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import NamedTemporaryFile, mkdtemp
 from time import perf_counter
 from typing import Any
 
+import itk
 import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.utils.others.generic import device_list, name_to_device
@@ -21,7 +22,7 @@ UNCERTAINTY_FILE = "uncertainty_file"  # in the parameters, for whoever called: 
 
 
 class BundleSegmentation(InferTask):
-    """Masks on the grid of the image, in its format: NIfTI for a volume, PNG for a photograph.
+    """Masks on the grid of the image: NIfTI, or NRRD where a viewer wants it, for a volume; PNG for a photograph.
 
     Args:
         served: the bundle.
@@ -49,7 +50,8 @@ class BundleSegmentation(InferTask):
         """Predicts an image.
 
         Args:
-            request: "image", the file; "device" and "weights" where they are not the first ones of the config.
+            request: "image", the file; "device" and "weights" where they are not the first ones of the config;
+                "result_extension", ".nrrd" of OHIF and 3D Slicer.
 
         Returns:
             The file of the mask, and what goes with it: "uncertainty", nats a mask pixel, None where the mask is empty;
@@ -68,8 +70,8 @@ class BundleSegmentation(InferTask):
         folder = Path(mkdtemp(prefix="hidiff_"))
         try:
             files = write_case(folder / item["id"], maps, model.names, f"HiDiff {model.bundle.name}", rtstruct=False)
-            mask = Path(mkdtemp(prefix="hidiff_")) / files["mask"]
-            shutil.move(folder / files["mask"], mask)
+            wants_nrrd = self.served.is_volumetric and request.get("result_extension") == ".nrrd"
+            mask = _hand_over(folder / files["mask"], wants_nrrd)
         except Exception:
             shutil.rmtree(folder)
             raise
@@ -83,6 +85,19 @@ class BundleSegmentation(InferTask):
             "latencies": {"pre": read - start, "infer": inferred - read, "total": perf_counter() - start},
             UNCERTAINTY_FILE: str(folder / files["uncertainty"]),
         }
+
+
+def _hand_over(mask: Path, wants_nrrd: bool) -> Path:
+    """A file that MONAI Label removes when it has sent it; it looks for no folder."""
+    with NamedTemporaryFile(
+        prefix="hidiff_", suffix=".nrrd" if wants_nrrd else "".join(mask.suffixes), delete=False
+    ) as file:
+        target = Path(file.name)
+    if wants_nrrd:
+        itk.imwrite(itk.imread(mask), target)
+    else:
+        shutil.move(mask, target)
+    return target
 
 
 def _first(value: Any) -> str:

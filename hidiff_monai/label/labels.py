@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import itk
 import nibabel
 import numpy as np
 from PIL import Image
 
 from hidiff_monai.data import read_pixels
-from hidiff_monai.data.reading import UNREADABLE
+from hidiff_monai.data.reading import UNREADABLE, Pixels
 from hidiff_monai.io.files import IMAGE_SUFFIXES, NIFTI_SUFFIXES
 
 
@@ -34,12 +36,11 @@ def write_classes(source: Path, target: Path, names: Sequence[str], info: Sequen
     Raises:
         ValueError: if the label cannot be read, or holds a segment or value that is no class.
     """
-    lower = source.name.lower()
-    if not lower.endswith((*NIFTI_SUFFIXES, *IMAGE_SUFFIXES)):
-        raise ValueError(f"{source}: expected .nii.gz or a picture: set the file extension in the viewer's settings")
     try:
-        pixels = read_pixels(source)
+        pixels = _read(source)
     except UNREADABLE as error:
+        if isinstance(error, ValueError) and str(error).startswith(str(source)):
+            raise
         raise ValueError(f"{source}: not readable ({type(error).__name__}); expected a label: save it again") from error
     values = pixels.array[..., 0]
     if pixels.channels > 1 and np.ptp(pixels.array[..., :3], axis=-1).any():
@@ -56,6 +57,20 @@ def write_classes(source: Path, target: Path, names: Sequence[str], info: Sequen
         file = target.with_name(f"{target.name}.nii.gz")
         nibabel.save(nibabel.Nifti1Image(classes, pixels.affine), file)
     return file
+
+
+def _read(source: Path) -> Pixels:
+    name = source.name.lower()
+    if name.endswith((*NIFTI_SUFFIXES, *IMAGE_SUFFIXES)):
+        return read_pixels(source)
+    if not name.endswith(".nrrd") or name.endswith(".seg.nrrd"):
+        raise ValueError(
+            f"{source}: expected .nii.gz, .nrrd or a picture: set the file extension in the viewer's settings"
+        )
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "label.nii.gz"
+        itk.imwrite(itk.imread(source), file)
+        return read_pixels(file)
 
 
 def _meaning(source: Path, found: list[int], names: Sequence[str], info: Sequence[Mapping[str, Any]]) -> dict[int, int]:

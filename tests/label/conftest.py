@@ -72,6 +72,11 @@ def write_studies(name: str, folder: Path) -> tuple[list[list[Path]], list[Path]
     return [[Path(shutil.copy(file, studies)) for file in files] for files in groups], labels
 
 
+def one_thread() -> dict[str, str]:
+    """The environment of every process whose masks are compared: more threads round in another order."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
 @contextmanager
 def serve(bundle: Path, studies: Path | str, *options: str) -> Iterator[tuple[str, Path]]:
     """Runs `make label` until it answers; gives its address and the file with what it prints."""
@@ -81,7 +86,7 @@ def serve(bundle: Path, studies: Path | str, *options: str) -> Iterator[tuple[st
     log = bundle / "server.log"
     command = ["make", "--no-print-directory", "label", f"BUNDLE={bundle}", f"STUDIES={studies}", f"PORT={port}"]
     command += [f"OPTIONS={' '.join(options)}"] if options else []
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MONAI_LABEL_SESSION_PATH": str(bundle / "sessions")}
+    environment = {**one_thread(), "MONAI_LABEL_SESSION_PATH": str(bundle / "sessions")}
     with open(log, "w") as stream:
         server = subprocess.Popen(
             command, cwd=REPOSITORY, env=environment, stdout=stream, stderr=stream, start_new_session=True
