@@ -116,3 +116,15 @@ def test_none_that_monai_leaves_out_is_refused(config: str) -> None:
     with pytest.raises(ValueError, match=re.escape("--refiner None would be left out; expected an expression")):
         guard_command_line(["run", "--config_file", config, "--refiner", "None"])
     guard_command_line(["run", "--config_file", config, "--refiner", "$None", "--meta_file", "None"])
+
+
+def test_tracking_without_mlflow_names_what_to_install(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r'needs mlflow and sqlalchemy: pip install "hidiff-monai\[tracking\]"'):
+        guard_command_line(["run", "--config_file", config, "--tracking", "mlflow"])
+
+
+def test_keys_of_a_file_of_tracking_settings_pass(config: str, tmp_path: Path) -> None:
+    settings = tmp_path / "tracking.json"
+    settings.write_text(json.dumps({"handlers_id": {}, "configs": {"aim_repo": "somewhere"}}))
+    guard_command_line(["run", "--config_file", config, "--tracking", str(settings), "--aim_repo", "here"])
