@@ -17,7 +17,13 @@ from hidiff_monai.ops import build
 
 PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "scikit-image", "nibabel", "pydicom", "itk")
 # What each is for; nothing else needs them.
-OPTIONAL_PACKAGES = {"highdicom": "writes DICOM-SEG", "h5py": "prepares Synapse volumes", "triton": "torch.compile"}
+OPTIONAL_PACKAGES = {
+    "highdicom": "writes DICOM-SEG",
+    "h5py": "prepares Synapse volumes",
+    "mlflow-skinny": "--tracking mlflow",
+    "huggingface-hub": "publish-check --push",
+    "triton": "torch.compile",
+}
 # Of the processor's many flags those that the packed operators ask for.
 FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vpopcntdq")
 
