@@ -15,6 +15,8 @@ from hidiff_monai.export import runner
 from hidiff_monai.export.inputs import Trial
 from hidiff_monai.networks import HiDiff
 
+CLOSE = 1e-4
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -23,17 +25,20 @@ class Agreement:
     Attributes:
         shape: (N, C, H, W), N of all batches together.
         max_difference: of the probabilities.
+        close_share: of the probabilities that differ by no more than CLOSE, in [0, 1].
         mask_share: of the pixels that are foreground, or have the same most probable class, in both, in [0, 1].
     """
 
     shape: tuple[int, ...]
     max_difference: float
+    close_share: float
     mask_share: float
 
     def format(self) -> str:
         """One line."""
         return (
-            f"{' x '.join(map(str, self.shape))}: max |difference| {self.max_difference:.2g}, "
+            f"{' x '.join(map(str, self.shape))}: max |difference| {self.max_difference:.2g} "
+            f"({100 * self.close_share:.4f} % within {CLOSE:g}), "
             f"{100 * self.mask_share:.4f} % of mask pixels agree"
         )
 
@@ -79,10 +84,10 @@ def run_artefact(artefact: Path, batches: list[torch.Tensor], library: Path | No
             return [results[name] for name in names]
 
 
-def _compare(
-    expected: list[np.ndarray], found: list[np.ndarray], is_exclusive: bool, threshold: float
-) -> Agreement:
+def _compare(expected: list[np.ndarray], found: list[np.ndarray], is_exclusive: bool, threshold: float) -> Agreement:
     """Batches of one size against batches of one size."""
     one, other = np.concatenate(expected), np.concatenate(found)
     masks = (values.argmax(axis=1) if is_exclusive else values > threshold for values in (one, other))
-    return Agreement(one.shape, float(np.abs(one - other).max()), float(np.equal(*masks).mean()))
+    differences = np.abs(one - other)
+    shares = (float(same.mean()) for same in (differences <= CLOSE, np.equal(*masks)))
+    return Agreement(one.shape, float(differences.max()), *shares)

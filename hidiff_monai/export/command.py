@@ -49,8 +49,8 @@ def export_bundle(
     network, trial = _load(folder, checkpoint, image, keys)
     if network.sampler != "hard":
         raise ValueError(
-            f"the sampler is {network.sampler}; expected hard: what draws cannot be compared. On the TorchScript module "
-            "it can be set after loading"
+            f"the sampler is {network.sampler}; expected hard: what draws cannot be compared. A "
+            "loaded TorchScript module takes another"
         )
     config = read_config(folder, CONFIG)
     threshold = float(keys.get("threshold", config.get("threshold", 0.5)))

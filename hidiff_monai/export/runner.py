@@ -43,7 +43,7 @@ def load(artefact, library):  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
-    sys.meta_path.insert(0, Barrier())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, Barrier())
     artefact, inputs, outputs, *library = sys.argv[1:]
     call = load(artefact, library[0] if library else None)
     np.savez(outputs, **{name: call(batch) for name, batch in np.load(inputs).items()})
