@@ -25,6 +25,8 @@ from hidiff_monai.label.training import BundleTraining
 
 UNCERTAINTY = "uncertainty"
 
+logger = logging.getLogger(__name__)
+
 
 class HiDiffApp(MONAILabelApp):
     """One bundle: its masks with their uncertainty, and training from the labels that were saved.
@@ -59,6 +61,16 @@ class HiDiffApp(MONAILabelApp):
         """What "next sample" can mean."""
         return {"uncertain": MostUncertain(UNCERTAINTY), "first": First(), "random": Random()}
 
+    def _download_dcmqi_tools(self) -> None:
+        """Without the network the server starts all the same: the tool only turns labels into DICOM-SEG."""
+        try:
+            super()._download_dcmqi_tools()
+        except Exception as error:  # MONAI wraps what a download raises in a bare one
+            logger.warning(
+                f"dcmqi cannot be downloaded ({error}); expected itkimage2segimage on the path, without which labels "
+                "cannot be sent to the DICOMweb server: install dcmqi"
+            )
+
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
         """As MONAI Label's; of an image in a folder the uncertainty map is kept beside its labels.
 
@@ -84,5 +96,5 @@ class HiDiffApp(MONAILabelApp):
                 result["params"]["uncertainty_map"] = f"/datastore/label?label={image}&tag={UNCERTAINTY}"
         finally:
             shutil.rmtree(file.parent)
-        logging.getLogger(__name__).info(f"{image}: uncertainty {result['params'][UNCERTAINTY]}")
+        logger.info(f"{image}: uncertainty {result['params'][UNCERTAINTY]}")
         return result

@@ -13,6 +13,7 @@ from hidiff_monai.data import read_pixels
 from hidiff_monai.data.prepare.cases import RawCase, VolumeSet
 from hidiff_monai.data.prepare.images import write_image_datalist
 from hidiff_monai.data.prepare.volumes import prepare_volumes
+from hidiff_monai.io.files import is_nifti, nifti_stem
 from hidiff_monai.label.labels import write_classes
 from hidiff_monai.label.served import ServedBundle
 
@@ -31,25 +32,32 @@ def collect_cases(served: ServedBundle, datastore: Datastore, val_split: float, 
     Raises:
         ValueError: if fewer than two images are labelled, or a label is none of the bundle's.
     """
-    images = sorted(datastore.get_labeled_images())
-    if len(images) < 2:
+    pairs = sorted((Path(pair["image"]), Path(pair["label"])) for pair in datastore.datalist())
+    if len(pairs) < 2:
         raise ValueError(
-            f"{len(images)} labelled image(s); expected two or more, as one validates: label another and submit it"
+            f"{len(pairs)} labelled image(s); expected two or more, as one validates: label another and submit it"
         )
     if not 0 < val_split < 1:
         raise ValueError(f"val_split {val_split}; expected a share between 0 and 1, for example 0.2")
-    num_training = len(images) - min(max(1, round(val_split * len(images))), len(images) - 1)
+    num_training = len(pairs) - min(max(1, round(val_split * len(pairs))), len(pairs) - 1)
     return [
-        _collect(served, datastore, image, "training" if number < num_training else "validation", folder)
-        for number, image in enumerate(images)
+        _collect(served, datastore, pair, "training" if number < num_training else "validation", folder)
+        for number, pair in enumerate(pairs)
     ]
 
 
-def _collect(served: ServedBundle, datastore: Datastore, image: str, section: str, folder: Path) -> RawCase:
-    label_id = datastore.get_label_by_image_id(image, DefaultLabelTag.FINAL)
-    saved = Path(datastore.get_label_uri(label_id, DefaultLabelTag.FINAL))
-    segments = _segments(datastore.get_label_info(label_id, DefaultLabelTag.FINAL))
-    item = served.find_case(datastore.get_image_uri(image))
+def _collect(
+    served: ServedBundle, datastore: Datastore, pair: tuple[Path, Path], section: str, folder: Path
+) -> RawCase:
+    image, saved = pair
+    info = datastore.get_label_info(nifti_stem(image) if is_nifti(image) else image.stem, DefaultLabelTag.FINAL)
+    segments = _segments(info)
+    if not segments and "SeriesInstanceUID" in info and len(served.names) > 1:
+        raise ValueError(
+            f"{image.name}: its label came to the DICOM server another way, so nobody knows which segment is which; "
+            "expected one of a MONAI Label viewer: open it there and submit it"
+        )
+    item = served.find_case(image)
     files = item["image"] if isinstance(item["image"], list) else [item["image"]]
     label = write_classes(saved, folder / "labels" / item["id"], served.names, segments)
     return RawCase(item["id"], item["id"], section, tuple(Path(file) for file in files), label)
