@@ -26,6 +26,13 @@ WIDTHS = [4, 4, 4, 4, 4, 4]
 TINY = {"segmentor#channels": WIDTHS, "refiner#channels": WIDTHS}
 TRAINING = {**TINY, "pretrain_epochs": 1, "max_epochs": 2, "val_interval": 2}
 
+# one of them by default; test_drive.py has the other place
+RUNS = [
+    pytest.param(name, is_inside, marks=() if (name, is_inside) == ("drive", True) else pytest.mark.slow)
+    for name in BUNDLES
+    for is_inside in (False, True)
+]
+
 Command = Callable[..., None]
 
 
@@ -57,25 +64,20 @@ class Place:
         return files[0] if len(files) == 1 else str(files)
 
 
-@pytest.fixture(params=["root", "inside"])
-def place_of(request: pytest.FixtureRequest) -> Callable[[str], Place]:
-    return lambda name: Place(name, request.param == "inside")
-
-
 def settings_of(name: str, folder: Path) -> dict[str, Any]:
     """A training of tiny networks on made-up data."""
     dataset_dir, datalist = raw.make_dataset(name, folder / "data")
     train = json.loads((REPOSITORY / "bundles" / name / "configs" / "train.json").read_text())
     size = {"image_size" if "image_size" in train else "crop_size": [64, 64]}
     places = {"dataset_dir": dataset_dir, "datalist_file": datalist, "output_dir": folder / "output"}
-    return {**TRAINING, **size, **places}
+    repeats = {"repeats_per_epoch": 2} if "repeats_per_epoch" in train else {}
+    return {**TRAINING, **size, **repeats, **places}
 
 
+@pytest.mark.parametrize("is_inside", [False, True], ids=["root", "inside"])
 @pytest.mark.parametrize("name", BUNDLES)
-def test_metadata_and_network_are_verified(
-    name: str, place_of: Callable[[str], Place], command: Command, tmp_path: Path
-) -> None:
-    place, rules = place_of(name), shutil.copy(RULES, tmp_path / "rules.json")
+def test_metadata_and_network_are_verified(name: str, is_inside: bool, command: Command, tmp_path: Path) -> None:
+    place, rules = Place(name, is_inside), shutil.copy(RULES, tmp_path / "rules.json")
     metadata = f"{place.configs}/metadata.json"
     command(place.folder, "verify_metadata", meta_file=metadata, filepath=rules)
     files = {"meta_file": metadata, "config_file": place.files("inference")}
@@ -85,11 +87,9 @@ def test_metadata_and_network_are_verified(
         command(place.folder, "verify_net_in_out", "network_def", **files, device="cpu", **wrong, **place.options)
 
 
-@pytest.mark.parametrize("name", ["drive", *(pytest.param(n, marks=pytest.mark.slow) for n in BUNDLES if n != "drive")])
-def test_training_evaluation_and_inference_run(
-    name: str, place_of: Callable[[str], Place], command: Command, tmp_path: Path
-) -> None:
-    place, settings = place_of(name), settings_of(name, tmp_path)
+@pytest.mark.parametrize(("name", "is_inside"), RUNS)
+def test_training_evaluation_and_inference_run(name: str, is_inside: bool, command: Command, tmp_path: Path) -> None:
+    place, settings = Place(name, is_inside), settings_of(name, tmp_path)
     before = {path for path in place.bundle.rglob("*") if "__pycache__" not in path.parts}
     command(place.folder, "run", "training", config_file=place.files("train"), **settings, **place.options)
     with open(tmp_path / "output" / "history.csv", newline="") as file:

@@ -82,6 +82,8 @@ def config_files(name: str, files: list[str]) -> list[str]:
 
 def settings_of(name: str, output: Path, **options: object) -> dict[str, Any]:
     widths = {"segmentor#channels": WIDTHS, "refiner#channels": WIDTHS}
+    if name == "drive":
+        options = {"repeats_per_epoch": 3, **options}
     return {**TINY, **widths, "bundle_root": REPOSITORY / "bundles" / name, "output_dir": output, **options}
 
 

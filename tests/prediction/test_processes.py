@@ -70,16 +70,21 @@ cli.main()
 """
 
 
-def test_two_processes_predict_as_one_also_after_one_was_killed(
+def require_same(output: Path, manifest: dict[str, Any], alone: Path, expected: dict[str, Any]) -> None:
+    assert cases_of(manifest) == cases_of(expected)
+    maps, found = read_maps(alone), read_maps(output)
+    assert list(found) == list(maps) and len(maps) == 3 * len(NAMES)
+    assert all(np.array_equal(found[name], maps[name]) for name in maps)
+
+
+def test_a_killed_process_ends_a_run_that_one_process_completes(
     tmp_path: Path, bundle_arguments: Callable[[str], dict[str, Any]], write_photograph: Callable[..., None]
 ) -> None:
     for seed, name in enumerate(NAMES):
         write_photograph(tmp_path / "in" / f"{name}.png", seed=seed)
     arguments = bundle_arguments("kvasir_seg")
-    alone = run_prediction(source=tmp_path / "in", output=tmp_path / "alone", **arguments)
     (tmp_path / "killer.py").write_text(KILLER)
     output = tmp_path / "out"
-
     killed = predict_in_two(arguments, tmp_path / "in", output, "-m", "killer")
     assert killed.returncode != 0
     assert "Signal 9 (SIGKILL)" in killed.stderr
@@ -89,16 +94,28 @@ def test_two_processes_predict_as_one_also_after_one_was_killed(
     assert f"{5 - len(there)} of 5 case(s) are missing: " in killed.stderr
     assert "run the same line again, with any number of processes" in killed.stderr
 
-    entry_point = str(Path(sys.executable).with_name("hidiff"))
-    done = predict_in_two(arguments, tmp_path / "in", output, "--no-python", entry_point)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert f"5 of 5 case(s) predicted in {output} ({len(there)} of them before)" in done.stdout
+    manifest = run_prediction(source=tmp_path / "in", output=output, **arguments)
+    assert manifest["done_before"] == len(there)
+    expected = run_prediction(source=tmp_path / "in", output=tmp_path / "alone", **arguments)
+    require_same(output, manifest, tmp_path / "alone", expected)
+
+
+@pytest.mark.slow
+def test_two_processes_predict_as_one(
+    tmp_path: Path, bundle_arguments: Callable[[str], dict[str, Any]], write_photograph: Callable[..., None]
+) -> None:
+    for seed, name in enumerate(NAMES):
+        write_photograph(tmp_path / "in" / f"{name}.png", seed=seed)
+    arguments, output = bundle_arguments("kvasir_seg"), tmp_path / "out"
+    expected = run_prediction(source=tmp_path / "in", output=tmp_path / "alone", **arguments)
+    programs = (("--no-python", str(Path(sys.executable).with_name("hidiff"))), ("-m", "hidiff_monai"))
+    for program, done_before in zip(programs, ("", " (5 of them before)"), strict=True):
+        done = predict_in_two(arguments, tmp_path / "in", output, *program)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert f"5 of 5 case(s) predicted in {output}{done_before}" in done.stdout
     manifest = json.loads((output / "manifest.json").read_text())
-    assert manifest["processes"] == 2 and cases_of(manifest) == cases_of(alone)
-    expected, found = read_maps(tmp_path / "alone"), read_maps(output)
-    assert list(found) == list(expected) and len(expected) == 15
-    assert all(np.array_equal(found[name], expected[name]) for name in expected)
-    assert run_prediction(source=tmp_path / "in", output=output, **arguments)["done_before"] == 5
+    assert manifest["processes"] == 2
+    require_same(output, manifest, tmp_path / "alone", expected)
 
 
 class SecondIsLost(Processes):
@@ -122,9 +139,7 @@ def test_the_first_process_names_what_a_lost_one_left(
         write_photograph(tmp_path / "in" / f"{name}.png", seed=seed)
     run = {"source": tmp_path / "in", "output": tmp_path / "out", **bundle_arguments("kvasir_seg")}
     monkeypatch.setattr(run_module, "Processes", SecondIsLost)
-    with pytest.raises(
-        ValueError, match=r"no case has ended for 0.1 s.*; 1 of 3 case\(s\) are missing: b: run"
-    ):
+    with pytest.raises(ValueError, match=r"no case has ended for 0.1 s.*; 1 of 3 case\(s\) are missing: b: run"):
         run_prediction(timeout_s=0.1, **run)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert [case["id"] for case in manifest["cases"]] == ["a", "c"] and manifest["planned"] == 3
