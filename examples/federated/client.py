@@ -9,8 +9,8 @@ from pathlib import Path
 import nvflare.client as flare
 from monai.fl.utils.constants import FlStatistics
 from monai.fl.utils.exchange_object import ExchangeObject
-from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 from nvflare.apis.fl_constant import FLMetaKey
+from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 
 from hidiff_monai.recipes import federated_client
 

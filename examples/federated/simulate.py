@@ -18,7 +18,6 @@ from nvflare.client.config import TransferType
 from nvflare.recipe import SimEnv
 
 from hidiff_monai.io import save_checkpoint
-from hidiff_monai.recipes import build_federated_network
 
 CLIENT = Path(__file__).with_name("client.py")
 
