@@ -28,7 +28,7 @@ raw = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(raw)
 
 WIDTHS = [4, 4, 4, 4, 4, 4]
-TINY = {"crop_size": [64, 64], "pretrain_epochs": 1, "max_epochs": 2, "val_interval": 1, "batch_size": 1}
+TINY = {"pretrain_epochs": 1, "max_epochs": 2, "val_interval": 1, "batch_size": 1}
 # what either process ended with
 RECORD = {"+run": ["$torch.save(@network.state_dict(), @output_dir + '/rank_%d.pt' % distributed.idist.get_rank())"]}
 KILL = {
@@ -81,10 +81,12 @@ def config_files(name: str, files: list[str]) -> list[str]:
 
 
 def settings_of(name: str, output: Path, **options: object) -> dict[str, Any]:
+    root = REPOSITORY / "bundles" / name
+    known = json.loads((root / "configs" / "train.json").read_text())
     widths = {"segmentor#channels": WIDTHS, "refiner#channels": WIDTHS}
-    if name == "drive":
-        options = {"repeats_per_epoch": 3, **options}
-    return {**TINY, **widths, "bundle_root": REPOSITORY / "bundles" / name, "output_dir": output, **options}
+    size = {"image_size" if "image_size" in known else "crop_size": [64, 64]}
+    repeats = {"repeats_per_epoch": 3} if "repeats_per_epoch" in known else {}
+    return {**TINY, **widths, **size, **repeats, "bundle_root": root, "output_dir": output, **options}
 
 
 def read_losses(output: Path) -> list[list[float]]:
@@ -133,6 +135,18 @@ def test_two_processes_train_one_network_and_go_on_after_one_was_killed(
     weights = torch.load(output / "models" / "model.pt", weights_only=True)
     network.load_state_dict(weights, strict=True)
     assert not any("module." in key for key in weights)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["acdc", "brats", "chase_db1", "cvc_clinicdb", "kvasir_seg"])
+def test_the_other_bundles_train_in_two_processes(name: str, tmp_path: Path) -> None:
+    dataset_dir, datalist = raw.make_dataset(name, tmp_path / "data")
+    data = {"dataset_dir": dataset_dir, "datalist_file": datalist}
+    done = run_in_two(name, ["train", "multi_gpu_train"], tmp_path, RECORD, **data)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (torch.load(tmp_path / "output" / f"rank_{rank}.pt", weights_only=True) for rank in range(2))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    make_network(name).load_state_dict(torch.load(tmp_path / "output" / "models" / "model.pt", weights_only=True))
 
 
 @pytest.mark.parametrize(
