@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import tomllib
-
 REPOSITORY = Path(__file__).parents[1]
 LINES = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8").splitlines()
 
