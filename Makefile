@@ -80,8 +80,10 @@ label: label-package  ## a MONAI Label server: make label BUNDLE=drive [STUDIES=
 	@exec $(LABEL) -m hidiff_monai label --bundle "$(if $(wildcard bundles/$(BUNDLE)),bundles/$(BUNDLE),$(BUNDLE))" \
 		$(if $(STUDIES),--studies "$(STUDIES)") --port $(PORT) $(OPTIONS)
 
+# Beside the server's own tests a few of the package's: here it runs with NumPy 1, pydicom 2 and no highdicom.
 test-label: label-package  ## the tests of the MONAI Label server, in its environment
-	$(LABEL) -m pytest --durations=10 tests/label
+	$(LABEL) -m pytest --durations=10 tests/label tests/io/test_dicom.py tests/io/test_rtstruct.py \
+		tests/data/test_scans.py tests/prediction/test_run.py
 
 clean:  ## remove .venv and caches; results stay
 	rm -rf .venv build hidiff_monai/ops/_packed.so *.egg-info .pytest_cache .mypy_cache .ruff_cache

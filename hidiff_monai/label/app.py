@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from fastapi import HTTPException
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.app import MONAILabelApp
@@ -70,6 +71,11 @@ class HiDiffApp(MONAILabelApp):
                 f"dcmqi cannot be downloaded ({error}); expected itkimage2segimage on the path, without which labels "
                 "cannot be sent to the DICOMweb server: install dcmqi"
             )
+
+    def batch_infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
+        """As MONAI Label's, which would divide the images among no GPUs where there is none."""
+        result: dict[str, Any] = super().batch_infer({**request, "multi_gpu": torch.cuda.is_available()}, datastore)
+        return result
 
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
         """As MONAI Label's; of an image in a folder the uncertainty map is kept beside its labels.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pydicom
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
 from hidiff_monai.data import read_pixels
@@ -51,21 +52,21 @@ def _collect(
 ) -> RawCase:
     image, saved = pair
     info = datastore.get_label_info(nifti_stem(image) if is_nifti(image) else image.stem, DefaultLabelTag.FINAL)
-    segments = _segments(info)
-    if not segments and "SeriesInstanceUID" in info and len(served.names) > 1:
-        raise ValueError(
-            f"{image.name}: its label came to the DICOM server another way, so nobody knows which segment is which; "
-            "expected one of a MONAI Label viewer: open it there and submit it"
-        )
+    segments = _segments(info, saved.parent)
     item = served.find_case(image)
     files = item["image"] if isinstance(item["image"], list) else [item["image"]]
     label = write_classes(saved, folder / "labels" / item["id"], served.names, segments)
     return RawCase(item["id"], item["id"], section, tuple(Path(file) for file in files), label)
 
 
-def _segments(info: dict[str, Any]) -> list[dict[str, Any]]:
-    """Name and value of each segment, as the viewer sent them; some put it one level deeper."""
-    return info.get("label_info") or info.get("params", {}).get("label_info") or []
+def _segments(info: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """Name and value of each segment: as the viewer sent them, or as they stand in the DICOM-SEG of a DICOM server."""
+    said: list[dict[str, Any]] = info.get("label_info") or info.get("params", {}).get("label_info") or []
+    series = folder / str(info.get("SeriesInstanceUID"))  # where MONAI Label keeps what it has downloaded
+    if said or not series.is_dir():
+        return said
+    header = pydicom.dcmread(next(series.iterdir()), stop_before_pixels=True)
+    return [{"name": str(item.SegmentLabel), "idx": int(item.SegmentNumber)} for item in header.SegmentSequence]
 
 
 def write_dataset(served: ServedBundle, cases: Sequence[RawCase], folder: Path) -> Path:

@@ -93,6 +93,18 @@ def test_the_next_sample_is_the_most_uncertain(served: Any, client: Any, predict
     assert client.next_sample("uncertain", {})["id"] == max(scores, key=scores.__getitem__)
 
 
+@pytest.mark.parametrize("served", ["drive"], indirect=True)
+def test_all_images_are_run_at_once(served: Any, client: Any) -> None:
+    shutil.copy(served.images[0][0], served.studies / "new.png")
+    send = client_module.MONAILabelUtils.http_method
+    assert send("POST", served.address, "/batch/infer/drive?images=unlabeled", {})[0] == 200
+    end = time.monotonic() + TRAINING_S
+    while "uncertainty" not in client.datastore()["objects"].get("new", {"image": {"info": {}}})["image"]["info"]:
+        assert time.monotonic() < end, served.log.read_text()[-3000:]
+        time.sleep(0.5)
+    assert send("DELETE", served.address, "/datastore/?id=new")[0] == 200
+
+
 def save_labels(served: Any, client: Any, folder: Path) -> None:
     """As a viewer does in which the reader has drawn the classes in the reverse order: values are not class numbers."""
     number = len(served.names)
