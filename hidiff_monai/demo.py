@@ -9,24 +9,25 @@ from typing import Any
 import numpy as np
 import torch
 from monai.bundle import ConfigWorkflow
-from monai.inferers import SlidingWindowInferer
 from monai.transforms import NormalizeIntensity
 from skimage import data as skimage_data
 from skimage.transform import resize
 
 from hidiff_monai.data import write_phantoms
-from hidiff_monai.inferers import OUTPUTS, BernoulliDiffusionInferer
-from hidiff_monai.io import require_writable, write_atomically
+from hidiff_monai.inferers import OUTPUTS, accelerate
+from hidiff_monai.io import load_weights, require_writable, write_atomically
 from hidiff_monai.networks import HiDiff
+from hidiff_monai.prediction.model import parse_config, read_config
 from hidiff_monai.report import write_report
 from hidiff_monai.report.manifest import write_manifest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PHANTOM_SIZE = (160, 160)
+DRIVE_HEIGHT = 584
 NUM_TRAINING, NUM_VALIDATION, NUM_TEST = 24, 4, 12
 PHOTOGRAPH_CAPTION = (
-    "A fundus photograph that comes with scikit-image (skimage.data.retina), from another camera than the training "
-    "images and without a reference mask: judge by eye."
+    "A fundus photograph that comes with scikit-image (skimage.data.retina), segmented with the weights that come with "
+    "the DRIVE bundle, not those of this demo; from another camera and without a reference mask: judge by eye."
 )
 
 
@@ -70,13 +71,13 @@ def run_demo(output: str | Path = "demo_report", data: str | Path | None = None,
     print("step 2 of 4: training, progress below", flush=True)
     _run(bundle, ["train.json", "demo.json"], settings)
     print("step 3 of 4: evaluation on test images that neither network has seen", flush=True)
-    workflow = _run(
+    _run(
         bundle,
         ["train.json", "demo.json", "evaluate.json"],
         {**settings, "run": ["$@validate#evaluator.run()"]},
     )
     print("step 4 of 4: a real photograph, and the report", flush=True)
-    photograph = _segment_photograph(workflow, run_dir / "photograph.npz", seed)
+    photograph = _segment_photograph(bundle, run_dir / "photograph.npz", seed)
     manifest = write_manifest(
         run_dir / "manifest.json",
         seed=seed,
@@ -102,7 +103,7 @@ def _find_bundle() -> Path:
     return bundle
 
 
-def _run(bundle: Path, files: list[str], settings: dict[str, Any]) -> ConfigWorkflow:
+def _run(bundle: Path, files: list[str], settings: dict[str, Any]) -> None:
     configs = bundle / "configs"
     workflow = ConfigWorkflow(
         [str(configs / name) for name in files],
@@ -114,22 +115,20 @@ def _run(bundle: Path, files: list[str], settings: dict[str, Any]) -> ConfigWork
     workflow.initialize()
     workflow.run()
     workflow.finalize()
-    return workflow
 
 
-def _segment_photograph(workflow: ConfigWorkflow, path: Path, seed: int) -> Path:
-    """Applies the trained network to scikit-image's retina, brought to the height of the data set's images."""
-    parser = workflow.parser
-    network: HiDiff = parser.get_parsed_content("network").eval()
-    crop_size = parser.get_parsed_content("crop_size")
-    rows = parser.get_parsed_content("validate#dataset")[0]["image"].shape[1]
-    picture = resize(skimage_data.retina(), (rows, rows), anti_aliasing=True)
-    image = NormalizeIntensity(nonzero=True, channel_wise=True)(picture.transpose(2, 0, 1).astype(np.float32))
-    window = SlidingWindowInferer(crop_size, sw_batch_size=4, overlap=0.25, mode="gaussian")
-    inferer = BernoulliDiffusionInferer(num_inference_steps=5, num_samples=4, outputs=OUTPUTS, seed=seed, window=window)
+def _segment_photograph(bundle: Path, path: Path, seed: int) -> Path:
+    """Applies the bundle's own weights to scikit-image's retina, brought to the height of DRIVE's images."""
+    places = {"bundle_root": str(bundle), "inferer#outputs": list(OUTPUTS), "inferer#seed": seed}
+    parser = parse_config(read_config(bundle, "inference.json"), {}, places)
+    network: HiDiff = parser.get_parsed_content("network")
+    load_weights(network, bundle / "models" / "model.pt")
     device = next(network.parameters()).device
-    maps = inferer(torch.as_tensor(image)[None].to(device), network)
-    arrays: dict[str, Any] = {name: value[0, 0].cpu().numpy() for name, value in maps.items()}  # type: ignore[union-attr]
+    picture = resize(skimage_data.retina(), (DRIVE_HEIGHT, DRIVE_HEIGHT), anti_aliasing=True)
+    image = NormalizeIntensity(nonzero=True, channel_wise=True)(picture.transpose(2, 0, 1).astype(np.float32))
+    accelerated = accelerate(network.eval(), device).network
+    maps = parser.get_parsed_content("inferer")(torch.as_tensor(image)[None].to(device), accelerated)
+    arrays: dict[str, Any] = {name: value[0, 0].cpu().numpy() for name, value in maps.items()}
     arrays |= {"image": (picture * 255).round().astype(np.uint8), "threshold": 0.5, "caption": PHOTOGRAPH_CAPTION}
     with write_atomically(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
