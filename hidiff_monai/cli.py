@@ -13,8 +13,10 @@ from typing import Any
 import fire
 
 from hidiff_monai.benchmark.command import benchmark
+from hidiff_monai.export.verb import export
 from hidiff_monai.io.command_line import tell_torchrun
 from hidiff_monai.io.errors import find_value_error
+from hidiff_monai.sharing.verb import publish_check
 
 
 def benchmark_loader(config: str, steps: int = 8, **overrides: Any) -> None:
@@ -234,31 +236,6 @@ def pack(
     print(pack_bundle(bundle, str(output), checkpoint, storage, image_size, overrides))
 
 
-def export(
-    bundle: str,
-    output: str,
-    format: str,
-    checkpoint: str | None = None,
-    image: str | None = None,
-    packed: bool = False,
-    **overrides: Any,
-) -> None:
-    """Writes a bundle's network, sampling loop included, as one file, and runs it in a process without this package.
-
-    Args:
-        bundle: the bundle's folder, for example bundles/drive.
-        output: the file that is written, for example drive.onnx.
-        format: ts (TorchScript), onnx or pt2 (torch.export).
-        checkpoint: the weights; the bundle's models/model.pt, or what its training wrote, where it is left out.
-        image: a photograph or scan to try the file on; made-up input where it is left out.
-        packed: TorchScript of the packed refiner; a program that loads it loads the compiled operators first.
-        overrides: any key of the bundle's inference configuration, for example --num_inference_steps 3.
-    """
-    from hidiff_monai.export import export_bundle
-
-    print(export_bundle(bundle, str(output), str(format), checkpoint, image, packed, overrides))
-
-
 def prepare(dataset: str, source: str, output: str) -> None:
     """Turns a raw download into a datalist (and volumes into slices); run it again to go on where it was stopped.
 
@@ -270,27 +247,6 @@ def prepare(dataset: str, source: str, output: str) -> None:
     from hidiff_monai.data.prepare import prepare_dataset
 
     _show_datalist(*prepare_dataset(dataset, source, output))
-
-
-def publish_check(bundle: str, zip: str | None = None, push: str | None = None, public: bool = False) -> None:
-    """Tries the MONAI model zoo's rules on a bundle, a line each; exits with 1 where one fails or weights are missing.
-
-    Args:
-        bundle: the bundle's folder, for example bundles/drive.
-        zip: where every rule held, a folder for the archive as the zoo names it.
-        push: where every rule held, a repository of the Hugging Face hub, <user or organisation>/<name>.
-        public: lets everybody see what is pushed.
-    """
-    from hidiff_monai import sharing
-
-    findings = sharing.check_bundle(bundle)
-    print(sharing.format_findings(findings))
-    if not all(finding.verdict == sharing.PASSED for finding in findings):
-        sys.exit(1)
-    if zip is not None:
-        print("archive:", sharing.zip_bundle(bundle, str(zip)))
-    if push is not None:
-        print("pushed:", sharing.push_bundle(bundle, push, private=not public))
 
 
 def datalist(

@@ -23,7 +23,7 @@ RANKS = [
     {"prediction"},
 ]
 LEAVES = {"data", "metrics", "io", "report", "ops"}
-TOP = {"benchmark", "bundle_runs", "cli", "cross_validation", "demo", "environment", "label", "new_bundle"}
+TOP = {"benchmark", "bundle_runs", "cli", "cross_validation", "demo", "environment", "export", "label", "new_bundle"}
 TOP |= {"reproduction", "sharing", "__main__"}
 ROOMS = LEAVES | TOP | set.union(*RANKS)
 MAX_LINES = 400

@@ -13,8 +13,9 @@ from monai.data import load_net_with_metadata
 
 from hidiff_monai import ops
 from hidiff_monai.cli import main
-from hidiff_monai.export import export_bundle, runner
+from hidiff_monai.export import runner
 from hidiff_monai.export.agreement import measure_agreement, run_artefact
+from hidiff_monai.export.command import export_bundle
 from hidiff_monai.export.formats import capture, require_onnx
 from hidiff_monai.export.inputs import made_up_trial, real_trial
 from hidiff_monai.prediction import load_model

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from hidiff_monai.export import plain_copy
+from hidiff_monai.export.plain import plain_copy
 from hidiff_monai.networks import BinaryConv2d, BinaryLinear, HiDiff
 from hidiff_monai.networks.time_modules import TimeBinarization
 
