@@ -16,8 +16,11 @@ from monai.bundle import load_bundle_config
 from monai.utils import optional_import
 
 from hidiff_monai.cli import main
-from hidiff_monai.sharing import check, check_bundle, push_bundle, rules, zip_bundle
+from hidiff_monai.sharing import check, rules
+from hidiff_monai.sharing.archive import zip_bundle
+from hidiff_monai.sharing.check import check_bundle
 from hidiff_monai.sharing.network_rules import build_network
+from hidiff_monai.sharing.push import push_bundle
 
 REPOSITORY = Path(__file__).parents[2]
 BUNDLES = sorted(path for path in (REPOSITORY / "bundles").iterdir() if path.is_dir())
