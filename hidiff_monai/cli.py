@@ -13,6 +13,7 @@ from typing import Any
 import fire
 
 from hidiff_monai.benchmark.command import benchmark
+from hidiff_monai.export.verb import export
 from hidiff_monai.io.command_line import tell_torchrun
 from hidiff_monai.io.errors import find_value_error
 from hidiff_monai.sharing.verb import publish_check
@@ -233,31 +234,6 @@ def pack(
     from hidiff_monai.prediction.pack import pack_bundle
 
     print(pack_bundle(bundle, str(output), checkpoint, storage, image_size, overrides))
-
-
-def export(
-    bundle: str,
-    output: str,
-    format: str,
-    checkpoint: str | None = None,
-    image: str | None = None,
-    packed: bool = False,
-    **overrides: Any,
-) -> None:
-    """Writes a bundle's network, sampling loop included, as one file, and runs it in a process without this package.
-
-    Args:
-        bundle: the bundle's folder, for example bundles/drive.
-        output: the file that is written, for example drive.onnx.
-        format: ts (TorchScript), onnx or pt2 (torch.export).
-        checkpoint: the weights; the bundle's models/model.pt, or what its training wrote, where it is left out.
-        image: a photograph or scan to try the file on; made-up input where it is left out.
-        packed: TorchScript of the packed refiner; a program that loads it loads the compiled operators first.
-        overrides: any key of the bundle's inference configuration, for example --num_inference_steps 3.
-    """
-    from hidiff_monai.export import export_bundle
-
-    print(export_bundle(bundle, str(output), str(format), checkpoint, image, packed, overrides))
 
 
 def prepare(dataset: str, source: str, output: str) -> None:
