@@ -9,13 +9,14 @@ from hidiff_monai.losses.joint import sum_over_processes
 
 
 def synchronise_batch_norm(network: nn.Module) -> nn.Module:
-    """Exchanges every BatchNorm of ``network`` for torch's ``SyncBatchNorm``, which names and values outlive.
+    """Exchanges every BatchNorm of ``network`` for torch's ``SyncBatchNorm``; names and values in the state dict stay.
 
     Torch's own refuses tensors of a CPU: there `JointBatchNorm` takes its place.
     """
+    is_on_gpu = any(value.is_cuda for value in network.state_dict().values())
     network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     for module in network.modules():
-        if isinstance(module, nn.SyncBatchNorm) and not next(network.parameters()).is_cuda:
+        if isinstance(module, nn.SyncBatchNorm) and not is_on_gpu:
             module.__class__ = JointBatchNorm
     return network
 
