@@ -74,8 +74,10 @@ def keys_have_their_names(bundle: Path) -> str:
     for name, properties in PROPERTIES.items():
         parser = ConfigParser()
         parser.read_config(find_config(bundle, name))
-        required = [item[BundlePropertyConfig.ID] for item in properties.values() if item[BundleProperty.REQUIRED]]
-        keys = dict.fromkeys([*(key.replace("::", "#") for key in required), *ZOO_KEYS[name]])
+        required = [item for item in properties.values() if item[BundleProperty.REQUIRED]]
+        keys = dict.fromkeys(
+            [*(str(item[BundlePropertyConfig.ID]).replace("::", "#") for item in required), *ZOO_KEYS[name]]
+        )
         missing += [f"{key} in {name}" for key in keys if key not in parser]
         count += len(keys)
     if missing:
