@@ -52,17 +52,22 @@ def _collect(
 ) -> RawCase:
     image, saved = pair
     info = datastore.get_label_info(nifti_stem(image) if is_nifti(image) else image.stem, DefaultLabelTag.FINAL)
-    segments = _segments(info, saved.parent)
+    segments = segments_of(info, saved.parent)
     item = served.find_case(image)
     files = item["image"] if isinstance(item["image"], list) else [item["image"]]
     label = write_classes(saved, folder / "labels" / item["id"], served.names, segments)
     return RawCase(item["id"], item["id"], section, tuple(Path(file) for file in files), label)
 
 
-def _segments(info: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """Name and value of each segment: as the viewer sent them, or as they stand in the DICOM-SEG of a DICOM server."""
+def segments_of(info: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """Name and value of each segment: as the viewer sent them, or as they stand in the DICOM-SEG of a DICOM server.
+
+    Args:
+        info: what the datastore knows of the label.
+        folder: where the label lies, with what was downloaded for it beside it.
+    """
     said: list[dict[str, Any]] = info.get("label_info") or info.get("params", {}).get("label_info") or []
-    series = folder / str(info.get("SeriesInstanceUID"))  # where MONAI Label keeps what it has downloaded
+    series = folder / str(info.get("SeriesInstanceUID"))
     if said or not series.is_dir():
         return said
     header = pydicom.dcmread(next(series.iterdir()), stop_before_pixels=True)

@@ -44,12 +44,12 @@ def serve_bundle(
             "monailabel is not installed here; expected its own environment: run `make label BUNDLE=drive`"
         )
     folder = Path(bundle).expanduser().absolute()
-    work = require_writable(Path(output).expanduser().absolute() if output else folder / "output" / "label")
+    work = Path(output).expanduser().absolute() if output else folder / "output" / "label"
     weights = Path(checkpoint).expanduser().absolute() if checkpoint else None
     served = ServedBundle(folder, work, weights)
     if served.given is not None and not served.given.is_file():
         raise ValueError(f"--checkpoint {weights}: there is no such file; expected weights: correct the path")
-    with write_atomically(work / "main.py") as temporary:
+    with write_atomically(require_writable(work) / "main.py") as temporary:
         temporary.write_text(MAIN, encoding="utf-8")
     place = str(studies) if studies else str(work / "studies")
     is_remote = place.startswith(("http://", "https://"))
@@ -60,22 +60,12 @@ def serve_bundle(
         f"{folder.name}: images in {place}; open http://{host}:{port} in 3D Slicer's MONAI Label or in a browser",
         flush=True,
     )
+    options = {"app": work, "studies": place, "host": host, "port": port}
+    conf = {"bundle": folder, "checkpoint": weights or ""}
     _start(
         [
-            "--app",
-            str(work),
-            "--studies",
-            place,
-            "--host",
-            host,
-            "--port",
-            str(port),
-            "--conf",
-            "bundle",
-            str(folder),
-            "--conf",
-            "checkpoint",
-            str(weights or ""),
+            *(f"--{name}={value}" for name, value in options.items()),
+            *(part for name, value in conf.items() for part in ("--conf", name, str(value))),
         ]
     )
 
@@ -87,6 +77,7 @@ def _set_environment(served: ServedBundle) -> None:
     settings = {
         "MONAI_LABEL_DATASTORE_FILE_EXT": [f"*.{ending}" for ending in endings],
         "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": {"Modality": modality},  # CT, unless it is told
+        "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY": 10,  # seconds: its two hours would hide new series and labels
     }
     for name, value in settings.items():
         os.environ.setdefault(name, json.dumps(value))

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from hidiff_monai.io.errors import find_value_error
+from hidiff_monai.label import command
 from hidiff_monai.label.command import serve_bundle
 from hidiff_monai.label.labels import write_classes
 from hidiff_monai.label.served import ServedBundle
@@ -106,4 +107,11 @@ def test_without_monai_label_the_environment_is_named(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "monailabel", None)
     with pytest.raises(ValueError, match="monailabel is not installed here; .*make label"):
         serve_bundle(BUNDLES / "acdc", output=tmp_path / "output")
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_checkpoint_that_is_not_there_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(command, "find_spec", lambda name: object())
+    with pytest.raises(ValueError, match="--checkpoint .*none.pt: there is no such file"):
+        serve_bundle(BUNDLES / "acdc", output=tmp_path / "output", checkpoint=tmp_path / "none.pt")
     assert not (tmp_path / "output").exists()
