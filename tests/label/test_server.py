@@ -80,10 +80,12 @@ def test_inference_is_that_of_predict(served: Any, client: Any, predicted: Path)
             np.testing.assert_array_equal(nibabel.load(received).affine, source.affine)
         else:
             assert received.endswith(".png") and Image.open(received).size == Image.open(files[0]).size
-        assert told["uncertainty"] == pytest.approx(case["uncertainty"])
+        assert told["uncertainty"] == pytest.approx(case["uncertainty"], rel=1e-3)
         assert told["verdict"] == {key: case["verdict"][key] for key in told["verdict"]}
         entropy = read(client.download_label(image, "uncertainty"))
-        np.testing.assert_array_equal(entropy, read(predicted / case["outputs"]["uncertainty"]))
+        # of two processes the last bit may differ, here that of a half-precision number; in a PNG a grey level
+        atol = 1e-3 if served.is_volume else 1
+        np.testing.assert_allclose(entropy.astype(float), read(predicted / case["outputs"]["uncertainty"]), atol=atol)
     text = served.log.read_text()
     assert "Result File" not in text and "Checkpoint keys don't match" not in text
 
