@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel
 import numpy as np
@@ -41,6 +42,17 @@ class Pixels(NamedTuple):
         return tuple(self.array.shape[:-1])
 
 
+MOST_COMPRESSED = 1032  # bytes that one byte of a deflated file can hold
+
+
+def _require_voxels(file: Path, volume: Any) -> None:
+    """A header that claims more voxels than its file can hold would have their memory allocated before reading ends."""
+    claimed = math.prod(volume.shape) * volume.header.get_data_dtype().itemsize
+    held = file.stat().st_size * (MOST_COMPRESSED if file.name.lower().endswith(".gz") else 1)
+    if claimed > held:
+        raise ValueError(f"the header claims {claimed} bytes of voxels {volume.shape}, the file holds {held} at most")
+
+
 def read_pixels(file: str | Path) -> Pixels:
     """Reads a file completely.
 
@@ -56,6 +68,7 @@ def read_pixels(file: str | Path) -> Pixels:
     name = Path(file).name.lower()
     if name.endswith((".nii", ".nii.gz")):
         volume = nibabel.load(file)
+        _require_voxels(Path(file), volume)
         array = np.asanyarray(volume.dataobj)  # type: ignore[attr-defined]
         return Pixels(array if array.ndim == 4 else array[..., None], volume.affine)  # type: ignore[attr-defined]
     if name.endswith(".npy"):

@@ -20,6 +20,8 @@ from hidiff_monai.io.geometry import mean_and_deviation, ras_affine, to_ras
 from .reading import UNREADABLE, Pixels, read_pixels
 from .validate import describe_unreadable
 
+WRONG_UNITS = {1: "meter", 3: "micron"}  # NIfTI's codes; 2 is mm, others say nothing
+
 
 def list_volumes(path: str | Path, sequences: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The volumes to predict in a folder, or the one file itself, as items for `LoadScand`.
@@ -149,9 +151,10 @@ def _read(file: str) -> Pixels:
         raise ValueError(f"{file}: holds NaN or infinity; expected finite values: replace them, or export it again")
     if not np.isfinite(pixels.affine).all() or np.linalg.matrix_rank(pixels.affine) < 4:
         raise ValueError(f"{file}: an affine that cannot be inverted; expected voxel to world in mm: export it again")
-    unit = nibabel.load(file).header.get_xyzt_units()[0]  # type: ignore[attr-defined]
-    if unit in ("meter", "micron"):
-        raise ValueError(f"{file}: its unit is the {unit}; expected mm: scale the affine and set the unit")
+    header: Any = nibabel.load(file).header  # type: ignore[attr-defined]
+    code = int(header["xyzt_units"]) % 8
+    if code in WRONG_UNITS:
+        raise ValueError(f"{file}: its unit is the {WRONG_UNITS[code]}; expected mm: scale the affine and set the unit")
     return pixels
 
 

@@ -86,3 +86,25 @@ def test_what_cannot_be_predicted_is_refused_with_its_file(volume: np.ndarray, t
     ):
         with pytest.raises(ValueError, match=words):
             LoadScand()({"id": "x", "image": files})
+
+
+def patched(path: Path, volume: np.ndarray, position: int, value: bytes) -> list[dict[str, object]]:
+    content = bytearray(nibabel.Nifti1Image(volume, LPS).to_bytes())
+    content[position : position + len(value)] = value
+    path.write_bytes(bytes(content))
+    return list_volumes(path)
+
+
+def test_units_are_millimetres_or_unknown(volume: np.ndarray, tmp_path: Path) -> None:
+    (item,) = patched(tmp_path / "x.nii", volume, 123, b"\x07")  # no unit of the standard
+    assert LoadScand()(item)["image"].shape == (1, *volume.shape)
+    for code, name in ((b"\x01", "meter"), (b"\x0b", "micron")):
+        with pytest.raises(ValueError, match=f"its unit is the {name}; expected mm"):
+            LoadScand()(patched(tmp_path / "x.nii", volume, 123, code)[0])
+
+
+def test_more_voxels_than_the_file_can_hold_are_not_allocated(volume: np.ndarray, tmp_path: Path) -> None:
+    claimed = np.array([3, 20000, 20000, 20000], "<i2").tobytes()  # 16 TB
+    (item,) = patched(tmp_path / "x.nii", volume, 40, claimed)
+    with pytest.raises(ValueError, match=r"x.nii: not readable .*header claims 16000000000000 bytes .*: download"):
+        LoadScand()(item)

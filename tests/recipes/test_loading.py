@@ -18,7 +18,10 @@ TINY = {
     "segmentor#channels": [4, 4, 4, 4, 4, 4],
     "refiner#channels": [4, 4, 4, 4, 4, 4],
     "crop_size": [32, 32],
+    "batch_size": 2,
+    "crops_per_image": 2,
     "repeats_per_epoch": 2,
+    "alternation#segmentor_every": 4,
 }
 
 
@@ -54,6 +57,7 @@ def test_workers_are_counted(settings):
 def test_a_later_file_overrides(settings, tmp_path):
     (tmp_path / "mine.json").write_text(json.dumps({"batch_size": 1}))
     files = [str(DRIVE / "configs/train.json"), str(tmp_path / "mine.json")]
+    settings.pop("batch_size")
     assert benchmark_loader(files, settings, steps=1).num_batches == 6
 
 
