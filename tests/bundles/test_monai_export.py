@@ -50,8 +50,13 @@ def assert_runs_alone(network: HiDiff, file: Path, sizes: list[tuple[int, ...]],
         np.testing.assert_allclose(found, network(batch).numpy(), rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("is_inside", [False, True], ids=["root", "inside"])
-@pytest.mark.parametrize("name", [BUNDLES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in BUNDLES[1:])])
+def slow_but(name: str, is_inside: bool) -> list[Any]:
+    """Every bundle in both places; one pair alone is tried in every run."""
+    pairs = [(bundle, place) for bundle in BUNDLES for place in (False, True)]
+    return [pytest.param(*pair, marks=() if pair == (name, is_inside) else pytest.mark.slow) for pair in pairs]
+
+
+@pytest.mark.parametrize(("name", "is_inside"), slow_but("acdc", True))
 def test_ckpt_export(name: str, is_inside: bool, export: Export) -> None:
     network, file = export("ckpt_export", name, is_inside, "model.ts")
     assert_runs_alone(network, file, [(1, 32, 48), (2, 33, 45)], 1e-6)
