@@ -151,7 +151,7 @@ def _read(file: str) -> Pixels:
         raise ValueError(f"{file}: holds NaN or infinity; expected finite values: replace them, or export it again")
     if not np.isfinite(pixels.affine).all() or np.linalg.matrix_rank(pixels.affine) < 4:
         raise ValueError(f"{file}: an affine that cannot be inverted; expected voxel to world in mm: export it again")
-    header: Any = nibabel.load(file).header  # type: ignore[attr-defined]
+    header: Any = nibabel.load(file).header
     code = int(header["xyzt_units"]) % 8
     if code in WRONG_UNITS:
         raise ValueError(f"{file}: its unit is the {WRONG_UNITS[code]}; expected mm: scale the affine and set the unit")
