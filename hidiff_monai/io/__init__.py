@@ -1,6 +1,12 @@
 """Files in and out."""
 
-from hidiff_monai.io.checkpoint import check_architecture, load_weights, read_checkpoint, save_checkpoint
+from hidiff_monai.io.checkpoint import (
+    check_architecture,
+    load_weights,
+    read_checkpoint,
+    save_checkpoint,
+    with_weights,
+)
 from hidiff_monai.io.command_line import guard_command_line, require_known_key
 from hidiff_monai.io.dicom import DicomSeries, find_series
 from hidiff_monai.io.dicom_seg import read_segmentation, read_segments, write_segmentation, write_uncertainty
@@ -38,6 +44,7 @@ __all__ = [
     "require_writable",
     "restore_to_source",
     "save_checkpoint",
+    "with_weights",
     "write_atomically",
     "write_mask",
     "write_photograph_maps",

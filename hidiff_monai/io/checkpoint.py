@@ -78,6 +78,17 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     network.load_state_dict(state)
 
 
+def with_weights(network: nn.Module, path: str | Path | None) -> nn.Module:
+    """A network that has taken up weights, for the expressions of a configuration; None leaves it as it is.
+
+    Raises:
+        ValueError: as `load_weights` does.
+    """
+    if path is not None:
+        load_weights(network, path)
+    return network
+
+
 def check_architecture(network: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
     """Compares a flat state dict with a network, key by key and shape by shape.
 

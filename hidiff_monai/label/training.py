@@ -14,9 +14,8 @@ from monai.bundle import ConfigWorkflow
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.others.generic import device_list, name_to_device
-from torch import nn
 
-from hidiff_monai.io import load_weights, write_atomically
+from hidiff_monai.io import write_atomically
 from hidiff_monai.io.errors import find_value_error
 from hidiff_monai.label.collected import collect_cases, write_dataset
 from hidiff_monai.label.served import ServedBundle
@@ -90,23 +89,6 @@ class BundleTraining(TrainTask):
     def _beginning(self, is_pretrained: bool, max_epochs: int) -> dict[str, Any]:
         """From weights both networks train at once; without, the segmentor's pre-training has its usual share."""
         if is_pretrained and self.served.has_weights:
-            target = f"{__name__}.{with_weights.__name__}"
-            weights = str(self.served.weights())
-            network = {"_target_": target, "network": "$@network_def.to(@device)", "checkpoint": weights}
-            return {"pretrain_epochs": 0, "network": network}
+            return {"pretrain_epochs": 0, "initial_weights": str(self.served.weights())}
         own = read_config(self.served.bundle, "train.json")
         return {"pretrain_epochs": math.floor(max_epochs * own["pretrain_epochs"] / own["max_epochs"])}
-
-
-def with_weights(network: nn.Module, checkpoint: str) -> nn.Module:
-    """A network that has taken up weights, for a configuration.
-
-    Args:
-        network: the network.
-        checkpoint: the file of its weights.
-
-    Raises:
-        ValueError: as `load_weights` does.
-    """
-    load_weights(network, checkpoint)
-    return network

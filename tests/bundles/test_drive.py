@@ -88,6 +88,21 @@ def test_training_leaves_model_history_state_and_tensorboard(trained: Path) -> N
     assert list((trained / "tensorboard").glob("events.*"))
 
 
+def test_a_training_begins_with_weights_that_it_is_given(trained: Path, settings: dict[str, object]) -> None:
+    weights = trained / "models" / "model.pt"
+    parser = ConfigParser()
+    parser.read_config(str(REPOSITORY / CONFIGS / "train.json"))
+    parser.update({**settings, "initial_weights": str(weights), "device": "cpu"})
+    state, expected = parser.get_parsed_content("network").state_dict(), torch.load(weights, weights_only=True)
+    assert all(torch.equal(state[key], value) for key, value in expected.items())
+    average = parser.get_parsed_content("ema").ema_model.state_dict()
+    assert all(torch.equal(average[key], value) for key, value in expected.items())
+    parser.update({"initial_weights": str(trained / "history.csv")})
+    with pytest.raises(RuntimeError) as error:
+        parser.get_parsed_content("network")
+    assert "history.csv" in str(error.value.__cause__)
+
+
 def test_labels_are_read_by_the_grey_values_of_the_datalist(phantoms: Path, tmp_path: Path) -> None:
     datalist = json.loads(phantoms.read_text())
     case = datalist["training"][0]
