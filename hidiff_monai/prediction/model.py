@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from hidiff_monai.io.errors import find_value_error
 from hidiff_monai.networks import HiDiff
 
 MAPS = ["refined", "prior", "entropy"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,8 @@ def find_checkpoint(folder: Path) -> Path:
     if not found:
         shown = " or ".join(os.path.relpath(place, folder.parent) for place in places)
         raise ValueError(f"{folder}: no weights in {shown}; expected a trained bundle: train it, or give --checkpoint")
+    if len(found) > 1:
+        logger.warning("the weights that come with %s are taken; for your own give --checkpoint %s", folder.name, found[1])
     return found[0]
 
 
