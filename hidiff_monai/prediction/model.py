@@ -218,7 +218,9 @@ def find_checkpoint(folder: Path) -> Path:
         shown = " or ".join(os.path.relpath(place, folder.parent) for place in places)
         raise ValueError(f"{folder}: no weights in {shown}; expected a trained bundle: train it, or give --checkpoint")
     if len(found) > 1:
-        logger.warning("the weights that come with %s are taken; for your own give --checkpoint %s", folder.name, found[1])
+        logger.warning(
+            "the weights that come with %s are taken; for your own give --checkpoint %s", folder.name, found[1]
+        )
     return found[0]
 
 
