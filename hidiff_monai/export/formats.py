@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import torch
 from monai.data import save_net_with_metadata
 
 from hidiff_monai.export.plain import plain_copy
+from hidiff_monai.io.quiet import quiet
 from hidiff_monai.networks import HiDiff
 
 METADATA = "metadata.json"
@@ -65,7 +64,10 @@ def write_program(network: HiDiff, file: Path, extras: Extras) -> None:
         extras: as of `write_torchscript`.
     """
     contents = {name: json.dumps(content) for name, content in extras.items()}
-    with _quiet(), open(file, "wb") as stream:  # of a path, torch wants another ending than a temporary file has
+    with (
+        quiet(logging.WARNING),
+        open(file, "wb") as stream,
+    ):  # of a path, torch wants another ending than a temporary file has
         torch.export.save(capture(network), stream, extra_files=contents)
 
 
@@ -77,7 +79,7 @@ def write_onnx(network: HiDiff, file: Path, extras: Extras) -> None:
         file: what is written.
         extras: as of `write_torchscript`; they become the model's ``metadata_props``.
     """
-    with _quiet():
+    with quiet(logging.WARNING):
         program = torch.onnx.export(
             capture(network), (), dynamo=True, verbose=False, input_names=["image"], output_names=["probability"]
         )
@@ -95,18 +97,6 @@ def capture(network: HiDiff) -> torch.export.ExportedProgram:
     sizes = {0: batch, 2: divisor * rows, 3: divisor * columns}
     example = torch.zeros(2, channels, 2 * divisor, 3 * divisor)
     return torch.export.export(plain_copy(network), (example,), dynamic_shapes=(sizes,))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what exporters say of their own parts, as of packages that this network has no use for."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(logging.NOTSET)
 
 
 WRITERS: dict[str, Callable[[HiDiff, Path, Extras], None]] = {

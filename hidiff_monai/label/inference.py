@@ -9,14 +9,13 @@ from time import perf_counter
 from typing import Any
 
 import itk
-import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.utils.others.generic import device_list, name_to_device
 
 from hidiff_monai.label.served import WEIGHTS, ServedBundle
 from hidiff_monai.prediction.case import predict_case, read_case
 from hidiff_monai.prediction.outputs import write_case
-from hidiff_monai.prediction.verdict import compare_masks, measure_classes, measure_uncertainty
+from hidiff_monai.prediction.verdict import compare_masks, measure_classes, measure_uncertainty, voxel_volume_ml
 
 UNCERTAINTY_FILE = "uncertainty_file"  # in the parameters, for whoever called: theirs to remove, with its folder
 
@@ -75,10 +74,11 @@ class BundleSegmentation(InferTask):
         except Exception:
             shutil.rmtree(folder)
             raise
+        voxel_ml = voxel_volume_ml(maps.meta["source_affine"]) if "source_affine" in maps.meta else None
         return str(mask), {
             "label_names": self.labels,
             "uncertainty": measure_uncertainty(maps.entropy, maps.refined),
-            "classes": measure_classes(maps.refined, maps.prior, model.names, _voxel_ml(maps.meta)),
+            "classes": measure_classes(maps.refined, maps.prior, model.names, voxel_ml),
             "verdict": compare_masks(maps.refined, maps.prior),
             "weights": str(model.checkpoint),
             "centroids": {},  # OHIF expects the key
@@ -102,9 +102,3 @@ def _hand_over(mask: Path, wants_nrrd: bool) -> Path:
 
 def _first(value: Any) -> str:
     return str(value[0] if isinstance(value, (list, tuple)) else value)
-
-
-def _voxel_ml(meta: dict[str, Any]) -> float | None:
-    if "source_affine" not in meta:
-        return None
-    return abs(float(np.linalg.det(np.asarray(meta["source_affine"], float)[:3, :3]))) / 1000

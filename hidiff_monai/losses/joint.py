@@ -28,9 +28,11 @@ def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
 
     The gradient is that of the *sum* of the processes' losses: averaged over them, that of their mean.
     """
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return values
-    return _Sum.apply(values)
+    return _Sum.apply(values) if _have_joined() else values
+
+
+def _have_joined() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
 
 
 class JointDiceLoss(DiceLoss):
@@ -41,7 +43,7 @@ class JointDiceLoss(DiceLoss):
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """The scalar loss; arguments as for MONAI's."""
-        if not (self.batch and distributed.is_available() and distributed.is_initialized()):
+        if not (self.batch and _have_joined()):
             return super().forward(input, target)
         if self.sigmoid or self.softmax:
             input = input.sigmoid() if self.sigmoid else input.softmax(dim=1)

@@ -34,6 +34,7 @@ from hidiff_monai.prediction.verdict import (
     measure_classes,
     measure_uncertainty,
     most_telling_slice,
+    voxel_volume_ml,
     why_hard,
 )
 from hidiff_monai.report import case_dice, write_manifest, write_prediction_report
@@ -287,7 +288,7 @@ def _describe(maps: CaseMaps, names: Sequence[str], label: np.ndarray | None) ->
     """Sizes, uncertainty and verdict of a case; shape, spacing and slices as in its source."""
     is_volume = maps.refined.ndim == 3
     affine = np.asarray(maps.meta["source_affine"], float)[:3, :3] if is_volume else None
-    voxel_ml = None if affine is None else abs(float(np.linalg.det(affine))) / 1000
+    voxel_ml = None if affine is None else voxel_volume_ml(affine)
     classes = measure_classes(maps.refined, maps.prior, names, voxel_ml)
     if label is not None:
         for number, entry in enumerate(classes, start=1):

@@ -13,6 +13,11 @@ from hidiff_monai.inferers import case_uncertainty
 from hidiff_monai.prediction.reference import Usual
 
 
+def voxel_volume_ml(affine: np.ndarray) -> float:
+    """Volume of a voxel, from a matrix (3 or 4 square) that takes voxels to mm."""
+    return abs(float(np.linalg.det(np.asarray(affine, float)[:3, :3]))) / 1000
+
+
 def measure_classes(
     refined: np.ndarray, prior: np.ndarray, names: Sequence[str], voxel_ml: float | None
 ) -> list[dict[str, Any]]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from hidiff_monai.io.errors import find_value_error
+from hidiff_monai.io.quiet import quiet
 from hidiff_monai.sharing import network_rules, rules
 
 RULES: dict[str, Callable[[Path], str]] = {
@@ -54,7 +53,7 @@ def check_bundle(bundle: str | Path) -> list[Finding]:
     folder = Path(bundle).expanduser().absolute()
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder; expected a bundle, for example bundles/drive: correct it")
-    with _quiet():
+    with quiet(logging.ERROR):  # MONAI sums up what each of its functions was given
         return [_try(name, rule, folder) for name, rule in RULES.items()]
 
 
@@ -74,15 +73,3 @@ def _try(name: str, rule: Callable[[Path], str], folder: Path) -> Finding:
         cause = find_value_error(error)
         sentence = " ".join(str(cause or f"{type(error).__name__}: {error}").split())
         return Finding(name, FAILED, sentence)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without MONAI's summaries of what each of its functions was given."""
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
 from monai.bundle import ckpt_export, verify_net_in_out
 
-from hidiff_monai.io import load_weights
-from hidiff_monai.prediction.model import build_part, parse_config, read_config
+from hidiff_monai.prediction.pack import load_network
 from hidiff_monai.sharing.files import find_config, read_large_files
 
 NET_ID = "network_def"
@@ -31,15 +29,14 @@ def network_fits_the_metadata(bundle: Path) -> str:
 def weights_load(bundle: Path) -> str:
     """``models/model.pt`` is a flat state dict of exactly this network."""
     file = find_weights(bundle)
-    network = build_network(bundle)
-    load_weights(network, file)
+    network = load_network(bundle, file)
     return f"models/model.pt, {len(network.state_dict())} tensors, {file.stat().st_size / 1e6:.2f} MB, strictly"
 
 
 def export_computes_the_same(bundle: Path) -> str:
     """MONAI's ``ckpt_export``; the file is loaded again and gives the masks of the network it comes from."""
-    file, network = find_weights(bundle), build_network(bundle)
-    load_weights(network, file)
+    file = find_weights(bundle)
+    network = load_network(bundle, file)
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "model.ts"
         ckpt_export(NET_ID, str(exported), str(file), *_files(bundle), bundle_root=str(bundle))
@@ -47,7 +44,7 @@ def export_computes_the_same(bundle: Path) -> str:
         size = exported.stat().st_size
     image = torch.rand(1, network.refiner.image_channels, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        difference = float((script(image) - network.eval()(image)).abs().max())
+        difference = float((script(image) - network(image)).abs().max())
     if difference > 1e-4:
         raise ValueError(f"probabilities differ by {difference:.2g}; expected those of the network: report it as a bug")
     return f"TorchScript of {size / 1e6:.2f} MB, probabilities differ by at most {difference:.1g}"
@@ -68,13 +65,6 @@ def find_weights(bundle: Path) -> Path:
     raise MissingWeightsError(
         f"no models/model.pt; expected the weights of a training: copy {bundle}/output/models/model.pt there"
     )
-
-
-def build_network(bundle: Path) -> Any:
-    """The network of configs/inference.json, untrained, on the CPU."""
-    config = read_config(bundle, "inference.json")
-    parser = parse_config(config, {}, {"bundle_root": str(bundle), "device": torch.device("cpu")})
-    return build_part(parser, NET_ID, {})
 
 
 def _files(bundle: Path) -> tuple[str, str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from PIL import Image
 from hidiff_monai.data import LoadScand, LoadVolumed, load_volumes
 from hidiff_monai.data.prepare import prepare_dataset
 from hidiff_monai.data.prepare.synapse import ORGANS, RAW_VALUES
-from hidiff_monai.engines import distributed
 from hidiff_monai.io import SaveVolumePrediction
 
 REPOSITORY = Path(__file__).parents[2]
@@ -108,23 +107,15 @@ def test_training_leaves_a_model_and_resumes(bundle: Bundle) -> None:
 
 
 def test_the_overlay_for_several_processes_trains_in_one(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bundle: Bundle, torchrun_of_one: Callable[[], AbstractContextManager[None]], tmp_path: Path
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    place = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
-    for name, value in place.items():
-        monkeypatch.setenv(name, str(value))
-    try:
+    with torchrun_of_one():
         workflow = bundle.workflow("train", "multi_gpu_train", output_dir=str(tmp_path))
         assert workflow.check_properties() == []
         assert torch.distributed.is_initialized()
         workflow.run()
         workflow.finalize()
         assert not torch.distributed.is_initialized()
-    finally:
-        distributed.leave_processes()  # also where a line above failed
     assert (tmp_path / "resume" / "resume_1.pt").is_file()
 
 

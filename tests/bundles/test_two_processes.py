@@ -6,11 +6,10 @@ import csv
 import importlib.util
 import json
 import os
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
-
-from hidiff_monai.engines import distributed
 
 REPOSITORY = Path(__file__).parents[2]
 SPEC = importlib.util.spec_from_file_location("raw", Path(__file__).with_name("raw.py"))
@@ -98,7 +95,7 @@ def read_losses(output: Path) -> list[list[float]]:
 
 @pytest.mark.parametrize("name", ["drive", pytest.param("synapse", marks=pytest.mark.slow)])
 def test_two_processes_train_one_network_and_go_on_after_one_was_killed(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, torchrun_of_one: Callable[[], AbstractContextManager[None]]
 ) -> None:
     dataset_dir, datalist = raw.make_dataset(name, tmp_path / "data")
     data = {"dataset_dir": dataset_dir, "datalist_file": datalist}
@@ -116,7 +113,7 @@ def test_two_processes_train_one_network_and_go_on_after_one_was_killed(
 
     if num_cases % 2 == 0:  # else two processes take a case twice
         alone = {**SAME_IMAGES, "batch_size": 2, "max_epochs": 1}
-        with torchrun_of_one(monkeypatch):
+        with torchrun_of_one():
             run_in_one(name, files, tmp_path / "alone", alone, **data)
         assert read_losses(output) == [pytest.approx(row, rel=1e-4) for row in read_losses(tmp_path / "alone")]
 
@@ -194,17 +191,3 @@ def make_network(name: str) -> torch.nn.Module:
     parser["segmentor#channels"] = parser["refiner#channels"] = WIDTHS
     torch.manual_seed(0)
     return parser.get_parsed_content("network_def")
-
-
-@contextmanager
-def torchrun_of_one(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    place = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
-    for key, value in place.items():
-        monkeypatch.setenv(key, str(value))
-    try:
-        yield
-    finally:
-        distributed.leave_processes()  # also where a line of the run failed

@@ -16,10 +16,10 @@ from monai.bundle import load_bundle_config
 from monai.utils import optional_import
 
 from hidiff_monai.cli import main
+from hidiff_monai.prediction.model import build_part, parse_config, read_config
 from hidiff_monai.sharing import check, rules
 from hidiff_monai.sharing.archive import zip_bundle
 from hidiff_monai.sharing.check import check_bundle
-from hidiff_monai.sharing.network_rules import build_network
 from hidiff_monai.sharing.push import push_bundle
 
 REPOSITORY = Path(__file__).parents[2]
@@ -34,7 +34,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(REPOSITORY / "bundles" / "drive", bundle, ignore=shutil.ignore_patterns("output*", "*.pt"))
     edit(bundle / "configs" / "inference.json", **{"segmentor#channels": WIDTHS, "refiner#channels": WIDTHS})
     torch.manual_seed(0)
-    torch.save(build_network(bundle).state_dict(), bundle / "models" / "model.pt")
+    network = build_part(parse_config(read_config(bundle, "inference.json"), {}, {}), "network_def", {})
+    torch.save(network.state_dict(), bundle / "models" / "model.pt")
     for left_over in ("output/models/model.pt", ".cache/x", "configs/__pycache__/x.pyc"):
         (bundle / left_over).parent.mkdir(parents=True, exist_ok=True)
         (bundle / left_over).write_bytes(bytes(26_000_000))
