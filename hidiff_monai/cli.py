@@ -14,9 +14,11 @@ import fire
 
 from hidiff_monai.benchmark.command import benchmark
 from hidiff_monai.data_verbs import datalist, prepare
+from hidiff_monai.dial.verb import dial
 from hidiff_monai.export.verb import export
 from hidiff_monai.io.command_line import tell_torchrun
 from hidiff_monai.io.errors import find_value_error
+from hidiff_monai.prediction_verb import predict
 from hidiff_monai.sharing.verb import publish_check
 
 
@@ -118,75 +120,6 @@ def cross_validate(
     report = run_cross_validation(bundle, dataset_dir, output_dir, datalist_file, chosen, overrides)
     if report is not None:
         print("report:", report)
-
-
-def predict(
-    bundle: str,
-    input: str,
-    output: str,
-    checkpoint: str | None = None,
-    steps: int | None = None,
-    samples: int | None = None,
-    device: str | None = None,
-    labels: str | None = None,
-    reference: str | None = None,
-    rtstruct: bool = False,
-    report: bool = True,
-    json: bool = False,
-    eager: bool = False,
-    wait: float = 1800,
-    **overrides: Any,
-) -> None:
-    """Predicts scans or photographs: masks and uncertainty on their own grid, volumes, a verdict, a report.
-
-    Run again, it goes on where it was stopped; exits with 1 where a case failed. Processes of torchrun share the cases.
-
-    Args:
-        bundle: the bundle's folder, for example bundles/acdc.
-        input: a DICOM file, a folder tree with series, a NIfTI file, a picture, or a folder of these.
-        output: the folder for everything that is written, outside the input.
-        checkpoint: the weights; the bundle's models/model.pt, or what its training wrote, where it is left out.
-        steps: steps of the refiner; the bundle's where it is left out.
-        samples: chains behind the uncertainty; the bundle's where it is left out.
-        device: cuda, mps or cpu; the best there is where it is left out.
-        labels: a folder with a label for each case's name, for Dice and error maps.
-        reference: the output of an earlier run, on validation cases for example: what is more uncertain than nine in
-            ten of them looks hard.
-        rtstruct: writes an RTSTRUCT beside each DICOM-SEG.
-        report: makes index.html; --noreport leaves it out.
-        json: prints the manifest instead of a summary.
-        eager: runs the refiner as it was trained, without the compiled form.
-        wait: seconds without any case ending after which the first of several processes gives up on the others.
-        overrides: any other key of the bundle's inference configuration, for example --image_size [128,128].
-    """
-    from hidiff_monai.prediction import format_summary, run_prediction
-
-    manifest = run_prediction(
-        bundle,
-        input,
-        output,
-        checkpoint,
-        device,
-        steps,
-        samples,
-        labels,
-        reference,
-        rtstruct,
-        report,
-        overrides,
-        eager,
-        wait,
-    )
-    if manifest is None:  # not the first process
-        return
-    print(_as_json(manifest) if json else format_summary(manifest, Path(str(output)).expanduser()))
-    if any(case["status"] == "failed" for case in manifest["cases"]):
-        tell_torchrun("cases failed: manifest.json says why")
-        sys.exit(1)
-
-
-def _as_json(content: Any) -> str:
-    return json.dumps(content, indent=2, default=str)
 
 
 def label(
@@ -329,6 +262,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "cross-validate": cross_validate,
     "datalist": datalist,
     "demo": demo,
+    "dial": dial,
     "env": env,
     "export": export,
     "label": label,

@@ -14,7 +14,9 @@ from tqdm import tqdm
 
 from hidiff_monai.inferers import BernoulliDiffusionInferer, VolumeInferer
 from hidiff_monai.io.predictions import to_classes
+from hidiff_monai.networks import HiDiff
 from hidiff_monai.prediction.model import Model
+from hidiff_monai.prediction.timing import time_call
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class CaseMaps:
         refined: class numbers, uint8.
         prior: likewise, before the refiner.
         entropy: in nats, float32; the mean over the classes where there are several.
+        seconds: of inference alone.
     """
 
     image: np.ndarray
@@ -34,6 +37,7 @@ class CaseMaps:
     refined: np.ndarray
     prior: np.ndarray
     entropy: np.ndarray
+    seconds: float
 
 
 def read_case(model: Model, item: dict[str, Any]) -> MetaTensor:
@@ -54,13 +58,14 @@ def predict_case(model: Model, image: MetaTensor) -> CaseMaps:
     Raises:
         ValueError: if it does not fit into memory one slice or window at a time.
     """
-    maps = _infer(model, image)
+    maps, seconds = infer_case(model, image)
     pixels, meta = image.cpu().numpy(), dict(image.meta)
     if model.is_volumetric:
         refined, prior, entropy = (maps[name][0, 0].cpu().numpy() for name in ("refined", "prior", "entropy"))
-        return CaseMaps(pixels, meta, refined, prior, entropy.astype(np.float32))
+        return CaseMaps(pixels, meta, refined, prior, entropy.astype(np.float32), seconds)
     refined, prior = (to_classes(maps[name][0], model.threshold) for name in ("refined", "prior"))
-    return CaseMaps(pixels, meta, refined, prior, maps["entropy"][0].mean(dim=0).float().cpu().numpy())
+    entropy = maps["entropy"][0].mean(dim=0).float().cpu().numpy()
+    return CaseMaps(pixels, meta, refined, prior, entropy, seconds)
 
 
 def _require_modality(meta: dict[str, Any], model: Model) -> None:
@@ -73,25 +78,50 @@ def _require_modality(meta: dict[str, Any], model: Model) -> None:
         )
 
 
-def _infer(model: Model, image: MetaTensor) -> dict[str, torch.Tensor]:
-    """The inferer's maps; what does not fit is tried again in smaller batches, which are kept for the next cases."""
-    name = Path(str(image.meta["filename_or_obj"])).name
+def infer_case(model: Model, image: MetaTensor) -> tuple[dict[str, torch.Tensor], float]:
+    """The inferer's maps of a case, and the seconds that they took.
+
+    Raises:
+        ValueError: if it does not fit into memory one slice or window at a time.
+    """
     batch = image[None] if model.is_volumetric else image[None].to(model.device)
+    name = Path(str(image.meta["filename_or_obj"])).name
+    return infer_in_memory(model.inferer, model.network, batch, model.device, name)
+
+
+def infer_in_memory(
+    inferer: Inferer, network: HiDiff, batch: torch.Tensor, device: torch.device, name: str
+) -> tuple[dict[str, torch.Tensor], float]:
+    """An inferer's maps; what does not fit is tried again in smaller batches, which are kept for the next cases.
+
+    Args:
+        inferer: gives a dictionary of maps.
+        network: likewise of the bundle.
+        batch: (1, C, H, W) on the device, or (1, C, X, Y, D).
+        device: of the network.
+        name: of the case, for messages.
+
+    Returns:
+        The maps, and the seconds of the pass that fitted.
+
+    Raises:
+        ValueError: if it does not fit into memory one slice or window at a time.
+    """
     while True:
         try:
-            return model.inferer(batch, model.network)
+            return time_call(lambda: inferer(batch, network), device)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-        size = halve_batches(model.inferer)
+        size = halve_batches(inferer)
         if size is None:
             raise ValueError(
-                f"{name}: does not fit into the memory of {model.device}, one slice or window at a time; expected it "
+                f"{name}: does not fit into the memory of {device}, one slice or window at a time; expected it "
                 "to: use --device cpu, fewer --samples or a smaller image"
             )
-        if model.device.type == "cuda":
+        if device.type == "cuda":
             torch.cuda.empty_cache()
-        tqdm.write(f"{name}: out of memory on {model.device}, goes on with batches of {size}")
+        tqdm.write(f"{name}: out of memory on {device}, goes on with batches of {size}")
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
@@ -46,6 +46,12 @@ class Processes:
         if self.number == 1 or name not in (None, "cuda") or not torch.cuda.is_available():
             return name
         return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
+
+    def share(self, name: str, make: Callable[[], str]) -> str:
+        """What a function returns in the first process, where alone it is called; the others wait for it."""
+        if self.is_first:
+            self.store.set(name, make())
+        return str(self.store.get(name).decode())
 
     def take(self, number: int) -> Iterator[int]:
         """Numbers below ``number`` that no other process has taken, one after the other."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import errno
 import gc
-import math
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 import hidiff_monai
@@ -24,6 +25,7 @@ from hidiff_monai.prediction.labels import dice_of_class, find_label, read_label
 from hidiff_monai.prediction.model import Model, load_model
 from hidiff_monai.prediction.outputs import draw_case, write_case
 from hidiff_monai.prediction.places import Places, require_places
+from hidiff_monai.prediction.plan import Budget, Plan, make_plan
 from hidiff_monai.prediction.processes import Processes, describe_missing, interruptible
 from hidiff_monai.prediction.records import Records, files_of, with_safe_id
 from hidiff_monai.prediction.reference import Usual, read_usual
@@ -37,9 +39,9 @@ from hidiff_monai.prediction.verdict import (
     voxel_volume_ml,
     why_hard,
 )
-from hidiff_monai.report import case_dice, write_manifest, write_prediction_report
+from hidiff_monai.prediction.workload import network_megapixels
+from hidiff_monai.report import write_manifest, write_prediction_report
 
-MAX_LISTED = 10
 TIMEOUT_S = 1800.0
 
 
@@ -71,6 +73,7 @@ def run_prediction(
     overrides: Mapping[str, Any] | None = None,
     eager: bool = False,
     timeout_s: float = TIMEOUT_S,
+    budget: Budget | None = None,
 ) -> dict[str, Any] | None:
     """Predicts every case; a bad one is recorded and passed over, what an earlier run has done is kept.
 
@@ -94,6 +97,7 @@ def run_prediction(
         overrides: further keys of the bundle's inference configuration.
         eager: see `load_model`.
         timeout_s: the longest time in which no other process ends a case, after which the first one waits no more.
+        budget: chooses steps and sampler by the time that a case may take, in the place of ``steps``.
 
     Returns:
         The manifest; of its "cases" those that failed have "status": "failed" and an "error". None in all processes but
@@ -103,17 +107,21 @@ def run_prediction(
         ValueError: if the run cannot start: bundle, weights, input, output or an option is wrong; or another process
             was lost, with the cases that are missing.
     """
+    if budget is not None:
+        budget.require_valid(steps)
     start, processes = perf_counter(), Processes()
     places, options = require_places(source, output, labels), Options(rtstruct, report)
     model = load_model(bundle, places.source, checkpoint, processes.device(device), steps, samples, overrides, eager)
+    plan = None if budget is None else _plan(model, budget, places, processes)
     facts = _facts(model)
     usual = Usual() if reference is None else read_usual(str(reference), facts)
     form = model.refiner.partition(" (avx")[0]  # instruction sets give the same masks
     settings = {**model.settings, **facts, "refiner": form, "rtstruct": rtstruct}
+    settings |= {} if plan is None else {"budget": [plan.budget.milliseconds, plan.dial_sha256, *plan.cost]}
     records = Records(places.output, settings, needs_picture=report)
     items = [with_safe_id(item) for item in model.items]
     _require_labels(places.labels, items)
-    run = _Run(model, places, options, records, facts, usual, items, start)
+    run = _Run(model, places, options, records, facts, usual, items, start, plan)
     with interruptible(processes):
         try:
             _predict_cases(run, processes, timeout_s)
@@ -141,6 +149,14 @@ class _Run:
     usual: Usual
     items: list[dict[str, Any]]
     start: float
+    plan: Plan | None
+
+
+def _plan(model: Model, budget: Budget, places: Places, processes: Processes) -> Plan:
+    """The plan of all processes; the model draws as it says."""
+    plan = make_plan(model, budget, places.output, partial(processes.share, "budget"), places.shorten)
+    plan.choice.setting.apply(model.sampling)
+    return plan
 
 
 def _predict_cases(run: _Run, processes: Processes, timeout_s: float) -> None:
@@ -149,7 +165,7 @@ def _predict_cases(run: _Run, processes: Processes, timeout_s: float) -> None:
     with tqdm(total=number, desc="Predicting", unit="case", disable=not processes.is_first) as bar:
         for index in processes.take(number):
             bar.update(index - bar.n)  # those that other processes took, too
-            processes.end(index, _one_case(run.model, run.items[index], run.places, run.options, run.records))
+            processes.end(index, _one_case(run, run.items[index]))
         if processes.is_first:
             processes.wait(number, timeout_s)
         bar.update(number - bar.n)
@@ -171,6 +187,7 @@ def _tell(run: _Run, processes: Processes) -> dict[str, Any]:
         planned=len(run.items),
         done_before=sum(ended.values()),
         cases=[_told(record, run.usual) for record in records],
+        **({} if run.plan is None else {"budget": run.plan.facts()}),
     )
     _write_page(manifest, run.places.output, run.options.report and bool(records))
     return manifest
@@ -196,13 +213,13 @@ def _require_labels(folder: Path | None, items: Sequence[Mapping[str, Any]]) -> 
         )
 
 
-def _one_case(model: Model, item: dict[str, Any], places: Places, options: Options, records: Records) -> bool:
+def _one_case(run: _Run, item: dict[str, Any]) -> bool:
     """Sees to it that a case has its record; whether an earlier run had made it."""
-    label = find_label(places.labels, item["id"])
-    fingerprint = records.fingerprint([*files_of(item), *([label] if label else [])])
-    if records.find_done(item, fingerprint) is not None:
+    label = find_label(run.places.labels, item["id"])
+    fingerprint = run.records.fingerprint([*files_of(item), *([label] if label else [])])
+    if run.records.find_done(item, fingerprint) is not None:
         return True
-    records.finish(item, _try_case(model, item, label, places, options, records), fingerprint)
+    run.records.finish(item, _try_case(run, item, label), fingerprint)
     return False
 
 
@@ -238,21 +255,20 @@ def _facts(model: Model) -> dict[str, Any]:
         "samples": sampling.num_samples or model.network.num_samples,
         "sampler": sampling.sampler or model.network.sampler,
         "seed": sampling.seed,
+        "temperature": sampling.temperature,
         "refiner": model.refiner,
         "threshold": model.threshold,
     }
 
 
-def _try_case(
-    model: Model, item: dict[str, Any], label: Path | None, places: Places, options: Options, records: Records
-) -> dict[str, Any]:
+def _try_case(run: _Run, item: dict[str, Any], label: Path | None) -> dict[str, Any]:
     """The record of a case, also of one that cannot be done: one bad case does not cost the others."""
-    start = perf_counter()
+    start, places = perf_counter(), run.places
     files = [places.relative(file) for file in files_of(item)]
     told = {"input": {"files": files, "format": item["format"]}}
     try:
-        records.begin(item)
-        result = _run_case(model, item, label, places, options)
+        run.records.begin(item)
+        result = _run_case(run, item, label)
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
@@ -266,11 +282,11 @@ def _try_case(
     return {"status": "done", "error": None, **told, **result, "seconds": round(perf_counter() - start, 3)}
 
 
-def _run_case(
-    model: Model, item: dict[str, Any], label_file: Path | None, places: Places, options: Options
-) -> dict[str, Any]:
+def _run_case(run: _Run, item: dict[str, Any], label_file: Path | None) -> dict[str, Any]:
+    model, places, options = run.model, run.places, run.options
     image = read_case(model, item)
     label = None if label_file is None else read_label(label_file, dict(image.meta), image.shape[1:], model.names)
+    sampling = _choose_for_case(run, item["id"], image)
     maps = predict_case(model, image)
     number = most_telling_slice(maps.refined, maps.prior, maps.entropy) if maps.refined.ndim == 3 else None
     algorithm = f"HiDiff {model.bundle.name}"
@@ -280,8 +296,25 @@ def _run_case(
             temporary.write_bytes(draw_case(maps, model.names, label, number))
         gc.collect()  # a figure of matplotlib is a cycle: without this a cohort grows by more than 1 MiB a case
     shown = None if number is None else axial_axis(maps.meta).to_source(number)
-    batch = {"batch_size": batch_size(model.inferer)}
-    return {"outputs": outputs, **_describe(maps, model.names, label), "slice": shown, **batch}
+    batch = {"batch_size": batch_size(model.inferer), "inference_ms": _ms(maps.seconds)}
+    return {"outputs": outputs, **_describe(maps, model.names, label), "slice": shown, **batch, **sampling}
+
+
+def _choose_for_case(run: _Run, name: str, image: torch.Tensor) -> dict[str, Any]:
+    """Under a budget, makes the model draw as this case's size allows, and says how."""
+    if run.plan is None:
+        return {}
+    choice = run.plan.choose(network_megapixels(run.model.inferer, image.shape[1:]))
+    choice.setting.apply(run.model.sampling)
+    if run.plan.choice.fits and choice.setting != run.plan.choice.setting:
+        which = "the best that fits" if choice.fits else "the cheapest, which does not fit either"
+        tqdm.write(f"{name}: too large for the run's setting, takes {which}: {choice.setting.describe()}")
+    told = {"setting": choice.setting._asdict(), "described": choice.setting.describe()}
+    return {**told, "estimated_ms": _ms(choice.seconds)}
+
+
+def _ms(seconds: float) -> float:
+    return round(1000 * seconds, 1)
 
 
 def _describe(maps: CaseMaps, names: Sequence[str], label: np.ndarray | None) -> dict[str, Any]:
@@ -301,30 +334,3 @@ def _describe(maps: CaseMaps, names: Sequence[str], label: np.ndarray | None) ->
         "uncertainty": measure_uncertainty(maps.entropy, maps.refined),
         "verdict": {**compare_masks(maps.refined, maps.prior), "where": where},
     }
-
-
-def format_summary(manifest: Mapping[str, Any], output: Path) -> str:
-    """What a run came to, in lines: its numbers, the cases to look at first, and every case that failed."""
-    done = [case for case in manifest["cases"] if case["status"] == "done"]
-    failed = [case for case in manifest["cases"] if case["status"] == "failed"]
-    hard = sorted((case for case in done if case["verdict"]["looks_hard"]), key=_by_uncertainty, reverse=True)
-    before = f" ({manifest['done_before']} of them before)" if manifest["done_before"] else ""
-    lines = [f"{len(done)} of {manifest['planned']} case(s) predicted in {output}{before}, {len(hard)} look hard"]
-    lines += _dice_line(done)
-    lines += [f"  {case['id']}: {'; '.join(case['verdict']['reasons'])}" for case in hard[:MAX_LISTED]]
-    lines += [f"  ... and {len(hard) - MAX_LISTED} more"] if len(hard) > MAX_LISTED else []
-    lines += [f"{len(failed)} failed:"] if failed else []
-    lines += [f"  {case['id']}: {case['error']}" for case in failed]
-    page = output / "index.html"
-    return "\n".join([*lines, f"report: {page}"] if page.is_file() else lines)
-
-
-def _dice_line(done: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Mean over the cases with a label of the mean over their classes."""
-    means = [score for score in map(case_dice, done) if not math.isnan(score)]
-    return [f"Dice against the labels: {100 * np.mean(means):.2f} % ({len(means)} case(s))"] if means else []
-
-
-def _by_uncertainty(case: Mapping[str, Any]) -> float:
-    """An empty mask, which has none, comes first."""
-    return float("inf") if case["uncertainty"] is None else float(case["uncertainty"])

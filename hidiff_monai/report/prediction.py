@@ -127,6 +127,9 @@ def _key_figures(manifest: Mapping[str, Any], cases: Sequence[Case]) -> str:
         ("Look hard", f"{hard}", "look at these first" if hard else "none meets the rule"),
         ("Empty masks", f"{empty}", "nothing was found" if empty else "none"),
     ]
+    if "budget" in manifest:
+        budget = manifest["budget"]
+        entries.append(("Budget", f"{budget['budget_ms']:g} ms", f"a case: {escape(budget['described'])}"))
     if dice:
         spread = f", sd {100 * np.std(dice, ddof=1):.1f}" if len(dice) > 1 else ""
         entries.append(("Mean Dice", f"{100 * np.mean(dice):.1f} %", f"over {_count(len(dice))}{spread}"))

@@ -152,9 +152,20 @@ def _facts(case: Case) -> str:
         "Changed": f"{_grouped(verdict['changed_pixels'])} {pixel}, {escape(verdict['where'])}{agreement}",
         "Picture": "" if case.get("slice") is None else f"slice {case['slice']}, counted from 0",
         "Input": f"{_input(case)}; {grid} {pixel}{spacing}",
+        "Inference": _inference(case),
     }
     lines = "".join(f"<div><dt>{term}</dt><dd>{text}</dd></div>" for term, text in facts.items() if text)
     return f"<dl class='facts'>{lines}</dl>"
+
+
+def _inference(case: Case) -> str:
+    """Milliseconds of a case; under a budget also how they were spent, and what was expected."""
+    if "inference_ms" not in case:
+        return ""
+    text = f"{_grouped(case['inference_ms'])} ms"
+    if "described" not in case:
+        return text
+    return f"{text}, estimated {_grouped(case['estimated_ms'])} ms ({escape(case['described'])})"
 
 
 def _link(kind: str, name: str) -> str:

@@ -22,7 +22,7 @@ from hidiff_monai.prediction.processes import Processes, describe_missing
 
 REPOSITORY = Path(__file__).parents[2]
 NAMES = ["a", "b", "c", "d", "e"]
-TIMES = ("seconds", "created")
+TIMES = ("seconds", "inference_ms", "created")
 
 
 def predict_in_two(

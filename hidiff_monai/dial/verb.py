@@ -1,0 +1,57 @@
+"""The verb ``hidiff dial``; it imports what it needs when it is called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def dial(
+    bundle: str,
+    dataset_dir: str,
+    datalist_file: str | None = None,
+    section: str = "validation",
+    checkpoint: str | None = None,
+    output: str | None = None,
+    steps: tuple[int, ...] | None = None,
+    samples: tuple[int, ...] | None = None,
+    device: str | None = None,
+    **overrides: Any,
+) -> None:
+    """Measures Dice and seconds of each setting of the sampler on labelled cases, for `hidiff predict --budget-ms`.
+
+    Run again, it goes on where it was stopped.
+
+    Args:
+        bundle: the bundle's folder, for example bundles/drive.
+        dataset_dir: the folder that the datalist's paths are relative to.
+        datalist_file: the bundle's own where it is left out.
+        section: validation, test or training; what is chosen by the test cases is not tested by them any more.
+        checkpoint: the weights; the bundle's models/model.pt, or what its training wrote, where it is left out.
+        output: the folder for dial.json and dial.png; docs/ of the bundle where it is left out.
+        steps: the only numbers of steps to measure, for example 1,2,5; 1, 2, 3, 5 and 10 where it is left out.
+        samples: the only numbers of DDIM chains, for example 1,4; 1, 4 and 16 where it is left out.
+        device: cuda, mps or cpu; the best there is where it is left out.
+        overrides: any other key of the bundle's train.json or evaluate.json, for example --crop_size [128,128].
+    """
+    from hidiff_monai.dial.run import run_dial
+
+    text = run_dial(
+        bundle,
+        dataset_dir,
+        datalist_file,
+        section,
+        checkpoint,
+        output,
+        _numbers(steps),
+        _numbers(samples),
+        device,
+        overrides,
+    )
+    print(text)
+
+
+def _numbers(value: Any) -> list[Any] | None:
+    """What fire made of 1,2 or of 1."""
+    if value is None:
+        return None
+    return list(value) if isinstance(value, (list, tuple)) else [value]
