@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,8 @@ def train_and_evaluate(bundle: Path, folder: Path, overrides: dict[str, Any]) ->
     train, evaluate = find_config(bundle, "train"), find_config(bundle, "evaluate")
     # keys of the evaluation alone, which training would refuse
     own = ConfigParser.load_config_file(evaluate).keys() - ConfigParser.load_config_file(train).keys()
-    _run("training", train, {key: value for key, value in settings.items() if key.split("#")[0] not in own})
-    _run("run", f"['{train}','{evaluate}']", settings)
+    run_bundle("training", [train], {key: value for key, value in settings.items() if key.split("#")[0] not in own})
+    run_bundle("run", [train, evaluate], settings)
     return evaluation
 
 
@@ -61,9 +62,18 @@ def is_evaluated(evaluation_dir: Path) -> bool:
     return (evaluation_dir / "index.html").is_file()
 
 
-def _run(run_id: str, config_file: str, settings: dict[str, Any]) -> None:
-    """In a process of its own, so that every run starts from the same state and its memory is given back."""
-    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", config_file]
+def run_bundle(run_id: str, config_files: Sequence[str], settings: dict[str, Any]) -> None:
+    """``monai.bundle run`` in a process of its own: every run starts from the same state and gives its memory back.
+
+    Args:
+        run_id: the key that is run, "training" or "run".
+        config_files: later ones override earlier ones.
+        settings: keys of the configuration and their values, *output_dir* among them.
+
+    Raises:
+        ValueError: if the process fails.
+    """
+    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str(list(config_files))]
     for key, value in settings.items():
         is_plain = isinstance(value, (str, Path))
         command += [f"--{key}", str(value) if is_plain else repr(value)]  # Fire reads Python's spelling

@@ -20,7 +20,7 @@ class AlternateCollaborativeHandler:
             pre-training. Until then f goes on with L_Disc alone, while g learns.
         lambda_diff: its weight.
         refiner_every: g takes a step in every n-th mini-batch (or accumulation window).
-        segmentor_every: so does f.
+        segmentor_every: so does f; 0 leaves it as it is, a trained segmentor for example.
     """
 
     def __init__(
@@ -31,15 +31,15 @@ class AlternateCollaborativeHandler:
         refiner_every: int = 1,
         segmentor_every: int = 1,
     ) -> None:
-        if min(refiner_every, segmentor_every) > 1:
+        if refiner_every > 1 and segmentor_every != 1:
             raise ValueError(
                 f"refiner_every is {refiner_every} and segmentor_every {segmentor_every}; expected 1 for at least one "
                 "of them, else some mini-batches would train nothing"
             )
-        if pretrain_epochs < 0 or refiner_every < 1 or segmentor_every < 1:
+        if pretrain_epochs < 0 or refiner_every < 1 or segmentor_every < 0:
             raise ValueError(
                 f"pretrain_epochs {pretrain_epochs}, refiner_every {refiner_every}, segmentor_every {segmentor_every}; "
-                "expected at least 0, 1 and 1"
+                "expected at least 0, 1 and 0"
             )
         self.pretrain_epochs = pretrain_epochs
         self.collaboration_start = pretrain_epochs if collaboration_start is None else collaboration_start
@@ -70,7 +70,7 @@ class AlternateCollaborativeHandler:
         if self.phase(epoch) == PRETRAINING:
             return UpdatePlan(updates_refiner=False, lambda_diff=0.0)
         return UpdatePlan(
-            updates_segmentor=window % self.segmentor_every == 0,
+            updates_segmentor=self.segmentor_every > 0 and window % self.segmentor_every == 0,
             updates_refiner=window % self.refiner_every == 0,
             lambda_diff=self.lambda_diff if epoch > self.collaboration_start else 0.0,
         )

@@ -37,7 +37,7 @@ def accelerate(
 
     - CPU: packed signs, where the refiner is binarized and the compiled operators are there; else folded.
     - CUDA: folded, channels last, the chains as CUDA graphs.
-    - Anything else, and refiners that are no ``DiffusionRefiner``: as it is.
+    - Anything else, and refiners that are no ``DiffusionRefiner``, or one of a subclass: as it is.
 
     Args:
         network: trained, on the device.
@@ -47,7 +47,7 @@ def accelerate(
             are. Needs minutes at each new shape, so it is for many images of one size.
     """
     network = network.eval()
-    if not isinstance(network.refiner, DiffusionRefiner):
+    if type(network.refiner) is not DiffusionRefiner:  # the other forms know nothing of what a subclass changed
         return Accelerated(network, EAGER)
     if device.type == "cuda":
         folded = _for_cuda(network, dtype if network.refiner.binarized else torch.float32, compiles)

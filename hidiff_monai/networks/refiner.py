@@ -144,8 +144,25 @@ class DiffusionRefiner(nn.Module):
         Returns:
             logit eps_hat, (B, K, H, W).
         """
-        embedding = self.time_embedding(timesteps)
         signs = 2 * sample - 1
+        return -signs * self.estimate_mask(signs, timesteps, prior, condition)
+
+    def estimate_mask(
+        self,
+        signs: torch.Tensor,
+        timesteps: torch.Tensor,
+        prior: torch.Tensor,
+        condition: List[Optional[torch.Tensor]],
+    ) -> torch.Tensor:
+        """Logit of the mask y0_hat: the prior's and its correction, (B, K, H, W).
+
+        Args:
+            signs: y_t as 2 y_t - 1, (B, K, H, W).
+            timesteps: t, (B,), integers in [0, T).
+            prior: f(x), (B, K, H, W), in [0, 1].
+            condition: the result of ``encode_condition``.
+        """
+        embedding = self.time_embedding(timesteps)
         stem = condition[0]
         assert stem is not None
         x = self.stem_norm(stem + self.stem_sample(pad_to_multiple(signs, self.divisor)))
@@ -159,8 +176,8 @@ class DiffusionRefiner(nn.Module):
         x = self.cross_transformer(x, prior_feature, embedding)
         for i, level in enumerate(self.up_levels):
             x = level(x, skips[last - 1 - i], embedding)
-        correction = self.correction(x)[:, :, : sample.shape[2], : sample.shape[3]]
-        return -signs * (torch.logit(prior.float(), eps=self.prior_epsilon) + correction)
+        correction = self.correction(x)[:, :, : signs.shape[2], : signs.shape[3]]
+        return torch.logit(prior.float(), eps=self.prior_epsilon) + correction
 
     def forward(
         self,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+import torch
 from ignite.engine import Events
 
 from hidiff_monai.engines import UpdatePlan
@@ -37,15 +38,28 @@ def test_by_default_collaboration_begins_after_pretraining() -> None:
     assert [handler.phase(epoch) for epoch in (1, 2)] == ["pretrain", "alternate"]
 
 
-@pytest.mark.parametrize("arguments", [{"pretrain_epochs": -1}, {"refiner_every": 0}, {"segmentor_every": 0}])
+@pytest.mark.parametrize("arguments", [{"pretrain_epochs": -1}, {"refiner_every": 0}, {"segmentor_every": -1}])
 def test_numbers_out_of_range_are_refused(arguments: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="expected at least 0, 1 and 1"):
+    with pytest.raises(ValueError, match="expected at least 0, 1 and 0"):
         AlternateCollaborativeHandler(**{"pretrain_epochs": 1, **arguments})
 
 
 def test_mini_batches_that_train_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="refiner_every is 2 and segmentor_every 3; expected 1 for at least one"):
         AlternateCollaborativeHandler(0, refiner_every=2, segmentor_every=3)
+
+
+def test_a_segmentor_that_takes_no_step_stays_as_it_is(
+    make_network: Callable, make_trainer: Callable, make_batches: Callable
+) -> None:
+    network = make_network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    handler = AlternateCollaborativeHandler(0, segmentor_every=0)
+    make_trainer(network, make_batches(3, batch_size=1, size=8), 2, train_handlers=[handler]).run()
+    changed = {
+        name.split(".")[0] for name, value in network.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert changed == {"refiner"}
 
 
 def test_trainer_follows_the_plan_by_accumulation_window(

@@ -1,0 +1,104 @@
+"""The order of an ablation's runs, what a second call keeps, its table and picture; mistakes are named."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from hidiff_monai.ablation import run
+from hidiff_monai.ablation.variants import VARIANTS
+from hidiff_monai.cli import main
+
+BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "drive"
+POINTS = {"pretraining": 0, "segmentor_alone": 1, "v1": 2, "v5": 4}  # Dice of the refined mask above 70
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What ran; a training leaves weights, an evaluation three cases."""
+    done: list[dict[str, Any]] = []
+
+    def note(run_id: str, config_files: list[str], settings: dict[str, Any]) -> None:
+        last = json.loads(Path(config_files[-1]).read_text())
+        folder = Path(settings["output_dir"])
+        done.append({"run": run_id, "name": folder.name, "file": last, **settings})
+        if run_id == "training":
+            (folder / "models").mkdir(parents=True)
+            (folder / "models" / "model.pt").write_bytes(b"")
+            return
+        points = POINTS.get(folder.name, 3)
+        rows = [
+            {"case": case, "patient": case, "method": method, "region": "whole image", "target": "vessel"}
+            | {"dice": tp / 100, "tp": tp, "fp": 100 - tp, "fn": 100 - tp, "tn": 90, "hd95": 5.0}
+            for case, own in (("01", 60), ("02", 70), ("03", 80))
+            for method, tp in (("prior", own + min(points, 1)), ("refined", own + points))
+        ]
+        evaluation = Path(settings["evaluation_dir"])
+        evaluation.mkdir(parents=True)
+        (evaluation / "cases.json").write_text(json.dumps(rows))
+        (evaluation / "summary.json").write_text("{}")
+
+    monkeypatch.setattr(run, "run_bundle", note)
+    return done
+
+
+def line(output: Path, *more: str) -> list[str]:
+    return ["ablate", str(BUNDLE), "data", str(output), "--pretrain_epochs", "4", "--max_epochs", "10", *more]
+
+
+def test_all_variants_start_from_one_segmentor_and_end_in_one_table(
+    runs: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(line(tmp_path, "--variants", "v1,v5"))
+    assert "segmentor_alone, discriminative" in capsys.readouterr().out  # that are missing
+    assert not (tmp_path / "ablation.md").exists()
+    main(line(tmp_path))
+    trained = {entry["name"]: entry for entry in runs if entry["run"] == "training"}
+    assert list(trained)[:3] == ["pretraining", "v1", "v5"] and len(trained) == len(VARIANTS) + 1
+    phases = {name: (entry["pretrain_epochs"], entry["max_epochs"]) for name, entry in trained.items()}
+    assert phases.pop("pretraining") == (4, 4)
+    assert phases.pop("segmentor_alone") == (3, 3)  # every second of 6 alternating epochs' mini-batches
+    assert set(phases.values()) == {(0, 6)}
+    starts = {entry["file"]["network"] for name, entry in trained.items() if name != "pretraining"}
+    assert len(starts) == 1 and str(tmp_path / "seed_0" / "pretraining" / "models" / "model.pt") in starts.pop()
+    count = len(runs)
+    assert count == 1 + len(VARIANTS) + 1 + sum(len(variant.samplings) for variant in VARIANTS)
+
+    text = (tmp_path / "ablation.md").read_text()
+    assert text in capsys.readouterr().out
+    rows = {row["title"]: row for row in json.loads((tmp_path / "ablation.json").read_text())["rows"]}
+    assert rows["V1"]["dice"] == pytest.approx(72) and rows["V1"]["difference"] == pytest.approx(1)
+    assert rows["V5, HiDiff"]["gain"] == pytest.approx(3)
+    assert "| V1 | BCE | no | no | no | the bundle's | 71.00 | 72.00 | +1.00" in text
+    assert "| segmentor, pre-trained |  |  |  |  |  | 70.00 |  | -1.00" in text
+    picture = Image.open(io.BytesIO((tmp_path / "ablation.png").read_bytes()))
+    assert picture.width > 800 and picture.height > 500
+
+    main(line(tmp_path))
+    assert len(runs) == count  # all was kept
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--variants", "v9"], r"got variants \['v9'\].*expected some of \['segmentor_alone'"),
+        (["--refiner#binarized", "False"], r"got overrides \['refiner#binarized'\]; expected none of those"),
+        (["--max_epochs", "4"], r"pretrain_epochs is 4, max_epochs 4, segmentor_every 2; expected pre-training"),
+        (["--learning_rate", "0.1"], r"settings.json says.*other settings cannot stand in one table"),
+    ],
+)
+def test_mistakes_are_named(
+    runs: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    main(line(tmp_path, "--variants", "v5"))
+    before = len(runs)
+    with pytest.raises(SystemExit):
+        main(line(tmp_path, *more))
+    assert re.search(message, capsys.readouterr().err, re.DOTALL)
+    assert len(runs) == before
