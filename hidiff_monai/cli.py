@@ -13,6 +13,7 @@ from typing import Any
 import fire
 
 from hidiff_monai.benchmark.command import benchmark
+from hidiff_monai.calibration.verb import calibrate
 from hidiff_monai.data_verbs import datalist, prepare
 from hidiff_monai.dial.verb import dial
 from hidiff_monai.export.verb import export
@@ -256,6 +257,7 @@ def reproduce(dataset: str, source: str, output_dir: str, seeds: tuple[int, ...]
 VERBS: dict[str, Callable[..., None]] = {
     "benchmark": benchmark,
     "benchmark-loader": benchmark_loader,
+    "calibrate": calibrate,
     "check": check,
     "compare": compare,
     "complexity": complexity,

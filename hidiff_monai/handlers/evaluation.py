@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +16,16 @@ from monai.utils.enums import CommonKeys as Keys
 from hidiff_monai.engines.distributed import gather_cases, is_first, positions
 from hidiff_monai.inferers import BernoulliDiffusionInferer, Trajectory, case_uncertainty
 from hidiff_monai.io import require_writable, write_atomically
-from hidiff_monai.metrics import format_table, score_case, write_cases, write_summary
+from hidiff_monai.metrics import (
+    CaseCalibration,
+    ProbabilitySums,
+    error_retention,
+    format_table,
+    score_case,
+    write_calibration,
+    write_cases,
+    write_summary,
+)
 from hidiff_monai.networks import HiDiff
 
 WHOLE, FIELD_OF_VIEW = "whole image", "field of view"
@@ -30,7 +39,8 @@ class EvaluationWriter:
     Of several processes, among which the cases are dealt, each saves its cases' arrays and the first one all rows.
 
     Args:
-        folder: receives cases.csv, cases.json, summary.json, table.txt, arrays/<case>.npz, trajectory/<case>.npz.
+        folder: receives cases.csv, cases.json, summary.json, table.txt, calibration.json, arrays/<case>.npz,
+            trajectory/<case>.npz.
         target_names: a name for each of the K channels.
         threshold: probability above which a pixel is foreground.
         trajectory_cases: the first so many cases have their reverse chain written too.
@@ -51,6 +61,8 @@ class EvaluationWriter:
         self.trajectory_cases = trajectory_cases
         self.inferer = inferer or BernoulliDiffusionInferer()
         self.rows: list[dict[str, Any]] = []
+        self.calibration: list[CaseCalibration] = []
+        self._is_exclusive = False
         self._trajectories_left = trajectory_cases
 
     def attach(self, engine: SupervisedEvaluator) -> None:
@@ -60,8 +72,10 @@ class EvaluationWriter:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._score)
         engine.add_event_handler(Events.COMPLETED, self._write)
 
-    def _start(self) -> None:
+    def _start(self, engine: SupervisedEvaluator) -> None:
         self.rows.clear()
+        self.calibration.clear()
+        self._is_exclusive = getattr(getattr(engine, "network", None), "exclusive", False)
         self._trajectories_left = len(positions(self.trajectory_cases))
 
     def _score(self, engine: SupervisedEvaluator) -> None:
@@ -77,6 +91,7 @@ class EvaluationWriter:
         for channel, target in enumerate(self.target_names):
             maps = {key: value[channel] for key, value in arrays.items()}
             self._score_target(case, target, maps, region)
+            self.calibration.append(self._calibration(case["case"], target, maps, region))
             name = self._array_name(case["case"], target)
             self._save("arrays", name, _for_report(maps, region), image=picture, threshold=self.threshold)
             if trajectory is not None:
@@ -97,6 +112,18 @@ class EvaluationWriter:
                 scores = score_case(maps[method] > self.threshold, maps["label"] > 0.5, region=inside)
                 row = {**case, "method": method, "region": region_name, "target": target}
                 self.rows.append({**row, **scores, "uncertainty": uncertainty})
+
+    def _calibration(
+        self, case: str, target: str, maps: dict[str, np.ndarray], region: np.ndarray | None
+    ) -> CaseCalibration:
+        inside = np.ones_like(maps["label"], bool) if region is None else region
+        truth = maps["label"] > 0.5
+        pixels = {method: torch.from_numpy(maps[method][inside]) for method in ("prior", "refined")}
+        sums = {
+            method: ProbabilitySums.of(values, torch.from_numpy(truth[inside])) for method, values in pixels.items()
+        }
+        retention = error_retention(maps["entropy"], maps["refined"] > self.threshold, truth, inside)
+        return CaseCalibration(case, target, WHOLE if region is None else FIELD_OF_VIEW, sums, retention)
 
     def _trajectory(self, engine: SupervisedEvaluator, output: dict[str, torch.Tensor]) -> Trajectory | None:
         if self._trajectories_left == 0:
@@ -122,12 +149,15 @@ class EvaluationWriter:
 
     def _write(self) -> None:
         self.rows = gather_cases(self.rows, itemgetter("case"))
+        self.calibration = gather_cases(self.calibration, attrgetter("case"))
         if is_first():
             self._write_rows()
 
     def _write_rows(self) -> None:
         write_cases(self.rows, self.folder)
         write_summary(self.rows, self.folder)
+        if self.calibration:
+            write_calibration(self.calibration, self.rows, self.folder, self._is_exclusive)
         print(format_table(self.rows))
 
 

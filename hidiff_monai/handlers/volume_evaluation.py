@@ -8,15 +8,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 from monai.utils.enums import CommonKeys as Keys
 
 from hidiff_monai.engines.distributed import gather_cases
 from hidiff_monai.handlers.evaluation import EvaluationWriter, identity, picture_of
-from hidiff_monai.inferers import case_uncertainty
+from hidiff_monai.handlers.slice_probabilities import SliceProbabilities
+from hidiff_monai.inferers import VolumeInferer, case_uncertainty
 from hidiff_monai.io import write_atomically
 from hidiff_monai.io.geometry import upright
-from hidiff_monai.metrics import format_table, regions_of_slices, score_case, score_slices, write_cases
+from hidiff_monai.metrics import (
+    CaseCalibration,
+    HalfLevels,
+    format_table,
+    regions_of_slices,
+    score_case,
+    score_slices,
+    write_cases,
+)
 
 WHOLE_VOLUME, SLICE = "whole volume", " slice "
 
@@ -33,9 +43,12 @@ class VolumeEvaluationWriter(EvaluationWriter):
     For the report, the slice with most of a class (in the label, or where that has none in the refined mask) is saved
     as the case's picture of that class.
 
+    Where the evaluator's inferer is a `VolumeInferer`, the probabilities are looked at while the slices pass: their
+    calibration is written as for images, and a sample of voxels for `hidiff calibrate`, unless the labels lack classes.
+
     Args:
-        folder: receives cases.csv, cases.json, summary.json, table.txt, arrays/<case>_<class>.npz; and slices.csv,
-            slices.json, slices_table.txt.
+        folder: receives cases.csv, cases.json, summary.json, table.txt, calibration.json, arrays/<case>_<class>.npz,
+            probabilities/<case>.npz; and slices.csv, slices.json, slices_table.txt.
         target_names: names of the classes 1 ... K.
         labelled_names: those of them that the data's labels hold, all others are not scored; None: all.
     """
@@ -47,11 +60,43 @@ class VolumeEvaluationWriter(EvaluationWriter):
         super().__init__(folder, [name for name in target_names if name in labelled_names])
         self.class_of = {name: number for number, name in enumerate(target_names, start=1)}
         self.slice_rows: list[dict[str, Any]] = []
+        self._probabilities: dict[int, SliceProbabilities] = {}  # by number in the batch
         self._has_warned = False
 
-    def _start(self) -> None:
-        super()._start()
+    def attach(self, engine: SupervisedEvaluator) -> None:
+        """Registers the handler with an evaluator."""
+        super().attach(engine)
+        engine.add_event_handler(Events.ITERATION_STARTED, lambda _: self._probabilities.clear())
+
+    def _start(self, engine: SupervisedEvaluator) -> None:
+        super()._start(engine)
         self.slice_rows.clear()
+        inferer = getattr(engine, "inferer", None)  # an evaluator attaches its handlers before it has one
+        if isinstance(inferer, VolumeInferer):
+            inferer.on_slices = lambda case, place, maps: self._look(engine, case, place, maps)
+
+    def _look(self, engine: SupervisedEvaluator, case: int, place: slice, maps: dict[str, torch.Tensor]) -> None:
+        label = torch.as_tensor(engine.state.output[Keys.LABEL][case, 0])  # the batch's, not decollated yet
+        if case not in self._probabilities:
+            scored = {name: self.class_of[name] for name in self.target_names}
+            self._probabilities[case] = SliceProbabilities(scored, label.shape[-1])
+        self._probabilities[case].add(maps, label[..., place].movedim(-1, 0))
+
+    def _score(self, engine: SupervisedEvaluator) -> None:
+        super()._score(engine)
+        for number, (item, output) in enumerate(zip(engine.state.batch, engine.state.output, strict=True)):
+            if number in self._probabilities:
+                self._calibrate(identity(item)["case"], output, self._probabilities[number])
+
+    def _calibrate(self, case: str, output: dict[str, torch.Tensor], probabilities: SliceProbabilities) -> None:
+        label, refined = (torch.as_tensor(output[key])[0].cpu().numpy() for key in ("label", "refined"))
+        levels = HalfLevels(torch.as_tensor(output["entropy"])[0].cpu().half().numpy())
+        for target in self.target_names:
+            number = self.class_of[target]
+            retention = levels.retention((refined == number) != (label == number))
+            self.calibration.append(CaseCalibration(case, target, WHOLE_VOLUME, probabilities.sums[target], retention))
+        if len(self.target_names) == len(self.class_of):
+            self._save("probabilities", case, probabilities.sample())
 
     def _score_item(self, engine: SupervisedEvaluator, item: dict[str, Any], output: dict[str, torch.Tensor]) -> None:
         case = identity(item)

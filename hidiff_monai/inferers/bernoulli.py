@@ -9,6 +9,7 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import DiffusionInferer, Inferer
 
+from hidiff_monai.metrics import apply_temperature, require_temperature
 from hidiff_monai.networks import HiDiff
 from hidiff_monai.schedulers import SAMPLERS, BernoulliScheduler
 
@@ -65,9 +66,14 @@ class BernoulliDiffusionInferer(DiffusionInferer):
             image at once.
         seed: seeds the draws of every call, so that equal images give equal samples; None leaves them to the global
             generator.
+        temperature: T of the refined probability and of the chains' mean that *entropy* is of, see `apply_temperature`:
+            what `hidiff calibrate` found on validation cases; 1 changes nothing. No T moves a pixel across 1/2, or to
+            another of exclusive classes: it is applied to the whole image, after windows are put together. The prior,
+            and the variance across several chains, stay.
 
     Raises:
-        ValueError: when an output or the sampler is unknown, or the seed is no whole number from 0.
+        ValueError: when an output or the sampler is unknown, the seed is no whole number from 0, or the temperature no
+            number above 0.
     """
 
     def __init__(
@@ -79,6 +85,7 @@ class BernoulliDiffusionInferer(DiffusionInferer):
         outputs: Sequence[str] = ("refined",),
         window: Inferer | None = None,
         seed: int | None = None,
+        temperature: float = 1.0,
     ) -> None:
         super().__init__(scheduler)  # type: ignore[arg-type]
         unknown = sorted(set(outputs) - set(OUTPUTS))
@@ -94,6 +101,7 @@ class BernoulliDiffusionInferer(DiffusionInferer):
         self.outputs = tuple(outputs)
         self.window = window
         self.seed = seed
+        self.temperature = require_temperature(temperature)
 
     def __call__(  # type: ignore[override]
         self, inputs: torch.Tensor, network: HiDiff, *args: Any, **kwargs: Any
@@ -104,6 +112,8 @@ class BernoulliDiffusionInferer(DiffusionInferer):
             results = self._infer(inputs, network, generator)
         else:
             results = self.window(inputs, lambda patch: self._infer(patch, network, generator))
+        if "refined" in results:
+            results["refined"] = self._scaled(results["refined"], network)
         return results if len(self.outputs) > 1 else results[self.outputs[0]]
 
     @torch.no_grad()
@@ -117,7 +127,7 @@ class BernoulliDiffusionInferer(DiffusionInferer):
             prior, condition, self.sampler or network.sampler, num_steps, self._generator(inputs.device), steps
         )
         timesteps = network.scheduler.inference_timesteps(num_steps)
-        return refined, Trajectory(timesteps, torch.stack(steps[0::2]), torch.stack(steps[1::2]))
+        return self._scaled(refined, network), Trajectory(timesteps, torch.stack(steps[0::2]), torch.stack(steps[1::2]))
 
     @torch.no_grad()
     def _infer(
@@ -134,10 +144,13 @@ class BernoulliDiffusionInferer(DiffusionInferer):
         refined = network.combine(samples)
         if sampler == "hard" and num_samples > 1 and {"variance", "entropy"} & set(self.outputs):
             samples = network.sample(prior, condition, "ddim", num_steps, num_samples, generator)
-        mean = network.combine(samples)
+        mean = self._scaled(network.combine(samples), network)
         variance = samples.var(dim=0, unbiased=False) if len(samples) > 1 else mean * (1 - mean)
         results = {"refined": refined, "prior": prior, "variance": variance, "entropy": binary_entropy(mean)}
         return {name: results[name] for name in self.outputs}
+
+    def _scaled(self, probability: torch.Tensor, network: HiDiff) -> torch.Tensor:
+        return apply_temperature(probability, self.temperature, network.exclusive)
 
     def _generator(self, device: torch.device | str) -> torch.Generator | None:
         return None if self.seed is None else torch.Generator(device).manual_seed(self.seed)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import cast
+
 import torch
 from monai.inferers import Inferer
 from tqdm import tqdm
@@ -21,6 +24,10 @@ class VolumeInferer(Inferer):
         inferer: the 2-D inferer, with *refined*, *prior* and *entropy* among its outputs.
         batch_size: slices at once.
         progress: shows a progress bar over the slices.
+
+    Attributes:
+        on_slices: called with every mini-batch of slices before its probabilities are dropped: number of the case in
+            the batch, the slices' place in it, and the 2-D inferer's maps, (slices, K, X, Y) each. None: no one looks.
     """
 
     def __init__(self, inferer: BernoulliDiffusionInferer, batch_size: int = 4, progress: bool = True) -> None:
@@ -31,6 +38,7 @@ class VolumeInferer(Inferer):
         self.inferer = inferer
         self.batch_size = batch_size
         self.progress = progress
+        self.on_slices: Callable[[int, slice, dict[str, torch.Tensor]], None] | None = None
 
     @torch.no_grad()
     def __call__(  # type: ignore[override]
@@ -53,10 +61,12 @@ class VolumeInferer(Inferer):
             for start in tqdm(starts, desc="slices", leave=False, disable=not self.progress):
                 stop = min(start + self.batch_size, depth)
                 slices = volume[..., start:stop].movedim(-1, 0).to(device)
-                maps = self.inferer(slices, network)
+                maps = cast(dict[str, torch.Tensor], self.inferer(slices, network))
+                if self.on_slices is not None:
+                    self.on_slices(case, slice(start, stop), maps)
                 for name in ("refined", "prior"):
-                    results[name][case, 0, ..., start:stop] = _classes(maps[name]).movedim(0, -1)  # type: ignore[index]
-                entropy = maps["entropy"].mean(dim=1)  # type: ignore[index]
+                    results[name][case, 0, ..., start:stop] = _classes(maps[name]).movedim(0, -1)
+                entropy = maps["entropy"].mean(dim=1)
                 results["entropy"][case, 0, ..., start:stop] = entropy.movedim(0, -1).half()
         return results
 

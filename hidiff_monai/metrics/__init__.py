@@ -1,14 +1,10 @@
 """What a mask, a distance and a probability are worth; every figure with its convention and its n."""
 
-from .calibration import (
-    ReliabilityBins,
-    area_under_error_retention,
-    brier_score,
-    expected_calibration_error,
-    reliability_bins,
-)
+from .calibration import ReliabilityBins, brier_score, expected_calibration_error, reliability_bins
+from .calibration_summary import CaseCalibration, read_calibration, write_calibration
+from .calibration_sums import ProbabilitySums
 from .cases import HD95_UNITS, score_case, summarise
-from .comparison import ComparedScore, compare_methods
+from .comparison import AVERAGE, ComparedScore, compare_methods
 from .comparison_table import (
     SCORE_NAMES,
     comparison_csv,
@@ -22,22 +18,30 @@ from .complexity import complexity
 from .complexity_report import ComplexityReport, Operations, Storage
 from .conventions import DICE_CONVENTIONS, dice_transunet, dice_undefined
 from .overlap import ConfusionCounts, accuracy, confusion_counts, dice, iou, recall
+from .retention import ErrorRetention, HalfLevels, area_under_error_retention, error_retention, ideal_curve
 from .slices import regions_of_slices, score_slices, select_small
-from .statistics import paired_bootstrap, paired_wilcoxon
+from .statistics import correlation_interval, paired_bootstrap, paired_wilcoxon, rank_correlation
 from .surface import hd95
 from .table import format_table, read_cases, write_cases, write_summary
+from .temperature import apply_temperature, fit_temperature, mean_log_loss, require_temperature
 
 __all__ = [
+    "AVERAGE",
     "DICE_CONVENTIONS",
     "HD95_UNITS",
     "SCORE_NAMES",
+    "CaseCalibration",
     "ComparedScore",
     "ComplexityReport",
     "ConfusionCounts",
+    "ErrorRetention",
+    "HalfLevels",
     "Operations",
+    "ProbabilitySums",
     "ReliabilityBins",
     "Storage",
     "accuracy",
+    "apply_temperature",
     "area_under_error_retention",
     "brier_score",
     "compare_methods",
@@ -45,27 +49,36 @@ __all__ = [
     "comparison_json",
     "complexity",
     "confusion_counts",
+    "correlation_interval",
     "dice",
     "dice_transunet",
     "dice_undefined",
+    "error_retention",
     "expected_calibration_error",
+    "fit_temperature",
     "format_comparison",
     "format_table",
     "hd95",
+    "ideal_curve",
     "iou",
     "latex_rows",
+    "mean_log_loss",
     "p_text",
     "paired_bootstrap",
     "paired_wilcoxon",
+    "rank_correlation",
+    "read_calibration",
     "read_cases",
     "recall",
     "regions_of_slices",
     "reliability_bins",
+    "require_temperature",
     "score_case",
     "score_slices",
     "select_small",
     "summarise",
     "without_agreeing",
+    "write_calibration",
     "write_cases",
     "write_summary",
 ]

@@ -1,4 +1,4 @@
-"""Whether a probability means what it says, and whether the uncertainty points at the errors.
+"""Whether a probability means what it says.
 
 All functions look at the pixels of one case, inside `region` where given (a field of view; same shape as the label).
 """
@@ -75,42 +75,12 @@ def brier_score(probability: NdarrayOrTensor, label: NdarrayOrTensor, region: Nd
     return float(np.mean((predicted - truth) ** 2))
 
 
-def area_under_error_retention(
-    uncertainty: NdarrayOrTensor,
-    prediction: NdarrayOrTensor,
-    label: NdarrayOrTensor,
-    region: NdarrayOrTensor | None = None,
-) -> float:
-    """Area under R(r) = wrong pixels among the r N least uncertain ones / N, r from 0 to 1; lower is better.
-
-    The pixels that are not retained count as corrected by an expert, as in the Shifts benchmark (Malinin et al., 2021).
-    With an error rate e the best order (errors last) gives e^2/2, an uninformative map e/2, the worst e - e^2/2.
-    Pixels of equal uncertainty enter together (R is linear across them), so their order does not matter.
-
-    Args:
-        uncertainty: (H, W) or (D, H, W), finite, larger is less sure; its scale is irrelevant.
-        prediction: same shape, in {0, 1}.
-        label: same shape, in {0, 1}.
-        region: same shape, or None for every pixel.
-
-    Raises:
-        ValueError: shapes differ or the uncertainty is not finite.
-    """
-    found, truth, inside = paired_masks(prediction, label, region)
-    doubt = _finite_array(uncertainty, truth.shape, "uncertainty")[inside]
-    _, group, sizes = np.unique(doubt, return_inverse=True, return_counts=True)
-    errors = np.bincount(group.ravel(), weights=(found != truth)[inside])
-    retained = np.concatenate([[0.0], np.cumsum(sizes)]) / doubt.size
-    wrong = np.concatenate([[0.0], np.cumsum(errors)]) / doubt.size
-    return float(np.sum(np.diff(retained) * (wrong[1:] + wrong[:-1]) / 2))
-
-
 def _probability_and_truth(
     probability: NdarrayOrTensor, label: NdarrayOrTensor, region: NdarrayOrTensor | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both as flat float64 arrays of the pixels inside the region."""
     truth = binary_array(label, "label")
-    predicted = _finite_array(probability, truth.shape, "probability")
+    predicted = finite_array(probability, truth.shape, "probability")
     _, truth, inside = paired_masks(truth, truth, region)
     if predicted.min() < 0 or predicted.max() > 1:
         raise ValueError(
@@ -119,7 +89,12 @@ def _probability_and_truth(
     return predicted[inside], truth[inside].astype(np.float64)
 
 
-def _finite_array(values: NdarrayOrTensor, shape: tuple[int, ...], name: str) -> np.ndarray:
+def finite_array(values: NdarrayOrTensor, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """The values in float64.
+
+    Raises:
+        ValueError: they have another shape, or are not finite.
+    """
     array = np.asarray(convert_to_numpy(values), dtype=np.float64)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}; expected the label's {shape}")

@@ -1,6 +1,6 @@
 """How sure a difference between two methods on the same cases is.
 
-Cases of one patient are not independent: two eyes of a child, frames of a video, slices of a volume. Both functions
+Cases of one patient are not independent: two eyes of a child, frames of a video, slices of a volume. The functions
 therefore take the patient of each case and treat patients, not cases, as independent.
 """
 
@@ -10,7 +10,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import wilcoxon
+from scipy.stats import rankdata, wilcoxon
+
+FEWEST_PATIENTS = 5  # for the interval of a correlation
 
 
 def paired_bootstrap(
@@ -57,6 +59,46 @@ def paired_wilcoxon(differences: np.ndarray, patients: Sequence[str] | np.ndarra
     sums, counts = _by_patient(np.asarray(differences, float), patients)
     changed = (sums / counts)[sums != 0]
     return float(wilcoxon(changed).pvalue) if len(changed) else 1.0
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's rank correlation of two figures of the same cases; NaN where either is the same for every case."""
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return math.nan
+    return float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
+
+
+def correlation_interval(
+    first: np.ndarray,
+    second: np.ndarray,
+    patients: Sequence[str],
+    num_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """Percentile bootstrap interval of `rank_correlation`, patients drawn with replacement with all their cases.
+
+    Args:
+        first: (N,).
+        second: (N,).
+        patients: N names.
+        num_resamples: how often the patients are drawn; draws without a correlation are left out.
+        level: share of resampled correlations inside.
+        seed: of the draws.
+
+    Returns:
+        Its bounds; None below `FEWEST_PATIENTS` patients, where it would say nothing, or without a correlation.
+    """
+    names, numbers = np.unique(np.asarray(patients, str), return_inverse=True)
+    if len(names) < FEWEST_PATIENTS or math.isnan(rank_correlation(first, second)):
+        return None
+    members = [np.flatnonzero(numbers == number) for number in range(len(names))]
+    draws = np.random.default_rng(seed).integers(len(names), size=(num_resamples, len(names)))
+    drawn = (np.concatenate([members[number] for number in draw]) for draw in draws)
+    found = np.array([rank_correlation(first[cases], second[cases]) for cases in drawn])
+    tail = (1 - level) / 2
+    low, high = np.nanquantile(found, (tail, 1 - tail))
+    return float(low), float(high)
 
 
 def _by_patient(differences: np.ndarray, patients: Sequence[str] | np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

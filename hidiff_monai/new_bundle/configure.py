@@ -46,6 +46,9 @@ def configure(
             train.set(choice.key, choice.value)
         if choice.key in inference.content:
             inference.set(choice.key, choice.value)
+    for config in (configs["evaluate"], inference):
+        if "temperature" in config.content:  # a fitted one belongs to the template's weights
+            config.set("temperature", 1.0)
     for config in (train, inference):
         _set_channels(config, findings)
     if findings.is_volume:

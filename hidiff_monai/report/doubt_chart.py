@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from hidiff_monai.report.canvas import THEMES, new_figure, plain, to_png
 
@@ -44,10 +43,3 @@ def doubt_chart(cases: Sequence[str], uncertainty: np.ndarray, dice: np.ndarray,
 def _plain_text(name: str) -> str:
     """A case's name without what Matplotlib would take for mathematics, cut short."""
     return (name if len(name) <= 32 else name[:31] + "…").replace("$", r"\$")
-
-
-def rank_correlation(uncertainty: np.ndarray, dice: np.ndarray) -> float:
-    """Spearman's rank correlation; NaN where either is the same for every case."""
-    if np.ptp(uncertainty) == 0 or np.ptp(dice) == 0:
-        return float("nan")
-    return float(spearmanr(uncertainty, dice).statistic)

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from hidiff_monai.io import require_writable, write_atomically
+from hidiff_monai.metrics import read_calibration
 from hidiff_monai.report import figures
+from hidiff_monai.report.calibration import calibration_section
 from hidiff_monai.report.evaluation import (
     CASE_KEYS,
     PHOTOGRAPH_KEYS,
@@ -40,7 +42,7 @@ def write_report(
     Args:
         output: a folder, where `index.html` is written, or the `.html` file itself.
         evaluation_dir: what the evaluate workflow wrote: cases.json, summary.json, arrays/<case>.npz and, where
-            recorded, trajectory/<case>.npz.
+            recorded, calibration.json and trajectory/<case>.npz.
         history: `history.csv` of the training.
         manifest: facts of the run, as from `write_manifest`.
         photograph: an `.npz` like a case's, without label and region, with a text `caption`.
@@ -58,6 +60,8 @@ def write_report(
     rows = read_rows(evaluation_dir)
     comparison = compare(rows)
     sections = [_scores(rows), _paired(comparison), _cases(evaluation_dir, rows, comparison)]
+    temperature = float((manifest or {}).get("temperature", 1.0))
+    sections += [calibration_section(read_calibration(evaluation_dir), rows, temperature)]
     sections += [_trajectory(evaluation_dir, comparison)]
     sections += [_training(Path(history)) if history else "", _photograph(Path(photograph)) if photograph else ""]
     page = render(
@@ -218,8 +222,8 @@ def _photograph(path: Path) -> str:
 
 def _nav(sections: Sequence[str], has_manifest: bool) -> str:
     """Links to the sections that exist."""
-    names = {"scores": "Scores", "paired": "Image by image", "cases": "Cases", "trajectory": "From noise to mask"}
-    names |= {"training": "Training", "photograph": "Image without a label"}
+    names = {"scores": "Scores", "paired": "Image by image", "cases": "Cases", "trust": "Can it be trusted?"}
+    names |= {"trajectory": "From noise to mask", "training": "Training", "photograph": "Image without a label"}
     present = {name: text for name, text in names.items() if any(f"id='{name}'" in section for section in sections)}
     present |= {"guide": "How to read this"} | ({"manifest": "Manifest"} if has_manifest else {})
     return "".join(f"<a href='#{name}'>{text}</a>" for name, text in present.items())

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from hidiff_monai.io import require_writable, write_atomically
-from hidiff_monai.report.doubt_chart import doubt_chart, rank_correlation
+from hidiff_monai.metrics import rank_correlation
+from hidiff_monai.report.doubt_chart import doubt_chart
 from hidiff_monai.report.page import chart, manifest_section, read_part, render, section
 from hidiff_monai.report.prediction_cases import (
     Case,

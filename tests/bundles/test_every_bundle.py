@@ -135,6 +135,20 @@ def test_evaluation_scores_every_structure(bundle: Bundle) -> None:
     assert {row["method"] for row in rows} == {"prior", "refined"}
     assert names is None or [row["target"] for row in rows if row["method"] == "prior"][: len(names)] == names
     assert (folder / "index.html").stat().st_size > 10_000
+    calibration = json.loads((folder / "calibration.json").read_text())
+    assert {target["target"] for target in calibration["targets"]} == {row["target"] for row in rows}
+    assert json.loads((folder / "manifest.json").read_text())["temperature"] == 1.0
+
+
+def test_temperature_of_both_configurations_reaches_the_inferer(bundle: Bundle) -> None:
+    evaluate, inference = (
+        bundle.workflow(*files, kind=kind, temperature=1.4, checkpoint=str(bundle.output / "models" / "model.pt"))
+        for files, kind in ((("train", "evaluate"), "train"), (("inference",), "inference"))
+    )
+    for inferer in (evaluate.parser.get_parsed_content("validate#inferer"), inference.inferer):
+        assert getattr(inferer, "inferer", inferer).temperature == 1.4
+    plain = [json.loads((bundle.root / "configs" / f"{name}.json").read_text()) for name in ("evaluate", "inference")]
+    assert [config["temperature"] for config in plain] == [1.0, 1.0]
 
 
 def test_inference_writes_masks_on_the_source_grid(bundle: Bundle, tmp_path: Path) -> None:

@@ -192,3 +192,31 @@ def test_a_folder_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None
     engine = Engine(lambda engine, batch: None)
     with pytest.raises(ValueError, match="cannot be written"):
         EvaluationWriter(tmp_path / "file" / "evaluation", ["vessel"]).attach(engine)
+
+
+def test_calibration_by_hand_inside_the_region(tmp_path: Path) -> None:
+    """Eight pixels inside: refined 0.9 three times, right, and 0.1 five times, one of them structure."""
+    entropy = ENTROPY.clone()
+    entropy[0, 2, 2] = 0.6  # the miss is the least sure pixel
+    item, output = case("a", "region", "picture")
+    run(EvaluationWriter(tmp_path, ["vessel"]), [(item, {**output, "entropy": entropy}), case("b", "region")])
+    found = json.loads((tmp_path / "calibration.json").read_text())
+    (target,) = found["targets"]
+    assert found["exclusive"] is False
+    assert (target["target"], target["region"], target["n"], target["pixels"]) == ("vessel", "field of view", 2, 16)
+    refined, prior = (target[method]["pooled"] for method in ("refined", "prior"))
+    assert refined["ece"] == pytest.approx((3 * 0.1 + 5 * abs(0.1 - 1 / 5)) / 8, rel=1e-4)
+    assert refined["brier"] == pytest.approx((7 * 0.01 + 0.81) / 8, rel=1e-4)
+    assert refined["nll"] == pytest.approx(-(7 * math.log(0.9) + math.log(0.1)) / 8, rel=1e-4)
+    assert prior["ece"] == pytest.approx((2 * 0.05 + 6 * abs(0.05 - 2 / 6)) / 8, rel=1e-4)
+    areas = {record["case"]: record["retention"] for record in found["cases"]}
+    assert areas["a"]["error_rate"] == 1 / 8
+    assert areas["a"]["area"] == pytest.approx(1 / 128) == areas["a"]["ideal_area"]  # the error is found first
+    assert areas["b"]["area"] == pytest.approx(1 / 16) == areas["b"]["random_area"]  # all equally unsure
+    assert target["correlation"]["n"] == 2 and target["correlation"]["interval"] is None
+
+
+def test_without_a_region_every_pixel_counts(tmp_path: Path) -> None:
+    run(EvaluationWriter(tmp_path, ["vessel"]), [case("a")])
+    (target,) = json.loads((tmp_path / "calibration.json").read_text())["targets"]
+    assert (target["region"], target["pixels"]) == ("whole image", 16)

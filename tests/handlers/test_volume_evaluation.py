@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, State
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedEvaluator
 
 from hidiff_monai.handlers import VolumeEvaluationWriter
-from hidiff_monai.metrics import read_cases
+from hidiff_monai.inferers import BernoulliDiffusionInferer, VolumeInferer
+from hidiff_monai.metrics import ProbabilitySums, area_under_error_retention, read_cases
+from hidiff_monai.recipes import unpack_predictions
 
 SPACING = [torch.tensor(0.5), torch.tensor(0.5), torch.tensor(3.0)]
 
@@ -100,3 +104,76 @@ def test_what_the_labels_do_not_hold_is_not_scored(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "arrays").iterdir()] == ["7.npz"]  # one structure: as for images
     with pytest.raises(ValueError, match=r"labels hold \['kidney'\]"):
         VolumeEvaluationWriter(str(tmp_path), ["liver", "spleen"], ["kidney"])
+
+
+class Drawn(BernoulliDiffusionInferer):
+    """Softmax over background, liver, spleen of noise that the image holds; the prior is half as sure."""
+
+    def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
+        refined, prior = (scale * inputs for scale in (1.0, 0.5))
+        entropy = torch.special.entr(refined.softmax(1))
+        return {"refined": refined.softmax(1), "prior": prior.softmax(1), "entropy": entropy}
+
+
+def evaluate_drawn(
+    folder: Path, shape: tuple[int, int, int], labelled: list[str] | None = None
+) -> list[dict[str, torch.Tensor]]:
+    """Two volumes through MONAI's evaluator, batch by batch of both."""
+    logits = 2 * torch.randn(2, 3, *shape)
+    classes = logits.movedim(1, -1).softmax(-1).flatten(0, 3).multinomial(1).view(2, 1, *shape)
+    items = [
+        {"image": image, "label": label, "id": str(number), "patient": str(number), "spacing": SPACING}
+        for number, (image, label) in enumerate(zip(logits, classes, strict=True))
+    ]
+    writer = VolumeEvaluationWriter(str(folder), ["liver", "spleen"], labelled)
+    SupervisedEvaluator(
+        torch.device("cpu"),
+        DataLoader(Dataset(items), batch_size=2),
+        torch.nn.Conv2d(1, 1, 1),
+        inferer=VolumeInferer(Drawn(outputs=("refined", "prior", "entropy")), batch_size=2, progress=False),
+        postprocessing=unpack_predictions(),
+        val_handlers=[writer],
+    ).run()
+    return items
+
+
+def test_probabilities_are_calibrated_while_the_slices_pass(tmp_path: Path) -> None:
+    items = evaluate_drawn(tmp_path, (6, 8, 5))
+    found = json.loads((tmp_path / "calibration.json").read_text())
+    assert [(target["target"], target["region"], target["n"]) for target in found["targets"]] == [
+        ("liver", "whole volume", 2),
+        ("spleen", "whole volume", 2),
+    ]
+    refined = torch.stack([item["image"] for item in items]).softmax(1)
+    label = torch.stack([item["label"] for item in items])[:, 0]
+    for number, target in enumerate(found["targets"], start=1):
+        sums = ProbabilitySums.of(refined[:, number], label == number)
+        assert target["refined"]["pooled"]["bins"]["counts"] == sums.counts.tolist()
+        for name, value in sums.scores().items():
+            assert target["refined"]["pooled"][name] == pytest.approx(value, rel=1e-4)
+        entropy = torch.special.entr(refined).mean(1).half()
+        wrong = (refined.argmax(1) == number) != (label == number)
+        areas = [area_under_error_retention(entropy[case], wrong[case], torch.zeros(6, 8, 5)) for case in (0, 1)]
+        assert target["retention"]["area"] == pytest.approx(np.mean(areas), rel=1e-4)
+
+
+def test_a_sample_of_voxels_is_kept_evenly_and_within_bounds(tmp_path: Path) -> None:
+    items = evaluate_drawn(tmp_path, (60, 50, 10))
+    with np.load(tmp_path / "probabilities" / "1.npz") as arrays:
+        refined, label = arrays["refined"], arrays["label"]
+    assert refined.shape == (20_000, 3) and label.shape == (20_000,) and label.dtype == np.uint8
+    assert refined.sum(1) == pytest.approx(np.ones(20_000), abs=1e-5)
+    of_first_slice = items[1]["image"][..., 0].softmax(0).flatten(1).T.numpy()
+    assert {tuple(row) for row in refined[:2000].round(5)} <= {tuple(row) for row in of_first_slice.round(5)}
+    assert len({tuple(row) for row in refined.round(6)}) > 19_000  # drawn without replacement
+
+
+def test_labels_that_lack_classes_give_no_sample(tmp_path: Path) -> None:
+    evaluate_drawn(tmp_path, (6, 8, 5), ["spleen"])
+    assert not (tmp_path / "probabilities").exists()
+    (target,) = json.loads((tmp_path / "calibration.json").read_text())["targets"]
+    assert target["target"] == "spleen"
+
+
+def test_another_inferer_leaves_calibration_out(written: tuple[VolumeEvaluationWriter, Path]) -> None:
+    assert not (written[1] / "calibration.json").exists()

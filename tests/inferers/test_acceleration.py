@@ -15,6 +15,7 @@ from hidiff_monai import ops
 from hidiff_monai.inferers import BernoulliDiffusionInferer, accelerate
 from hidiff_monai.inferers.acceleration import compile_or_not
 from hidiff_monai.inferers.captured import CapturedHiDiff
+from hidiff_monai.metrics import apply_temperature
 from hidiff_monai.networks import HiDiff
 from hidiff_monai.networks.folded_refiner import FoldedRefiner
 from hidiff_monai.schedulers import BernoulliScheduler
@@ -145,3 +146,9 @@ def test_lack_of_memory_is_no_failure_of_the_compiler() -> None:
         with pytest.raises(torch.OutOfMemoryError):
             call(torch.ones(1))
     assert len(calls) == 2
+
+
+def test_temperature_scales_the_form_that_this_cpu_gets(make: Callable[..., HiDiff]) -> None:
+    accelerated, image = accelerate(make(), CPU).network, torch.rand(2, 1, 32, 32)
+    plain, flat = (BernoulliDiffusionInferer(sampler="hard", temperature=t)(image, accelerated) for t in (1.0, 1.7))
+    assert torch.equal(flat, apply_temperature(plain, 1.7)) and not torch.equal(flat, plain)

@@ -9,7 +9,8 @@ from monai.data import MetaTensor
 from monai.inferers import SliceInferer, SlidingWindowInferer
 from torch import nn
 
-from hidiff_monai.inferers import OUTPUTS, BernoulliDiffusionInferer, case_uncertainty
+from hidiff_monai.inferers import OUTPUTS, BernoulliDiffusionInferer, ResizeInferer, case_uncertainty
+from hidiff_monai.metrics import apply_temperature
 from hidiff_monai.networks import DiffusionRefiner, HiDiff
 from hidiff_monai.schedulers import BernoulliScheduler
 from hidiff_monai.segmentors import UNetSegmentor
@@ -140,9 +141,46 @@ def test_case_uncertainty_by_hand() -> None:
     assert case_uncertainty(margin(entropy, (5, 5)), margin(refined, (5, 5))) == pytest.approx(0.6)
 
 
+@pytest.mark.parametrize("num_samples", [1, 4])
+def test_temperature_scales_the_probability_and_what_the_entropy_is_of(network: HiDiff, num_samples: int) -> None:
+    image = torch.rand(1, 1, 32, 32)
+    plain, neutral, flat = (
+        inferer(sampler="ddim", num_samples=num_samples, seed=1, temperature=temperature)(image, network)
+        for temperature in (1.0, 1, 1.6)
+    )
+    assert all(torch.equal(plain[name], neutral[name]) for name in OUTPUTS)
+    expected = apply_temperature(plain["refined"], 1.6)
+    assert torch.equal(flat["refined"], expected) and not torch.equal(expected, plain["refined"])
+    entropy = torch.distributions.Bernoulli(expected.double()).entropy()
+    torch.testing.assert_close(flat["entropy"].double(), entropy, rtol=1e-4, atol=1e-5)
+    assert torch.equal(flat["prior"], plain["prior"])
+    variance = plain["variance"] if num_samples > 1 else expected * (1 - expected)
+    torch.testing.assert_close(flat["variance"], variance)
+
+
+@pytest.mark.parametrize(
+    "window", [None, SlidingWindowInferer((32, 32), overlap=0.5, mode="gaussian"), ResizeInferer((32, 32))]
+)
+def test_no_temperature_moves_the_mask_through_any_window(network: HiDiff, window: Any) -> None:
+    """Windows that disagree, or a map that is enlarged, would move it if each were scaled by itself."""
+    image = torch.rand(1, 1, 48, 64)
+    masks = [inferer(window=window, temperature=t)(image, network)["refined"] > 0.5 for t in (1.0, 0.3, 4.0)]
+    assert 0 < masks[0].float().mean() < 1
+    assert torch.equal(masks[0], masks[1]) and torch.equal(masks[0], masks[2])
+
+
+def test_temperature_of_the_one_chain_is_that_of_the_call(network: HiDiff) -> None:
+    image = torch.rand(1, 1, 32, 32)
+    one = BernoulliDiffusionInferer(sampler="ddim", seed=3, temperature=2.0)
+    refined, trajectory = one.sample(image, network)
+    assert torch.equal(refined, one(image, network))
+    assert torch.equal(refined, apply_temperature(trajectory.estimates[-1], 2.0))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"temperature": 0}, "temperature is 0; expected a number above 0"),
         ({"outputs": ("refined", "mean")}, r"outputs holds \['mean'\]; expected some of"),
         ({"outputs": ()}, "outputs holds nothing"),
         ({"sampler": "soft"}, "sampler is 'soft'; expected one of"),

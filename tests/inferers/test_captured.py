@@ -16,6 +16,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from hidiff_monai.inferers import BernoulliDiffusionInferer
 from hidiff_monai.inferers.acceleration import fold
 from hidiff_monai.inferers.captured import CapturedHiDiff, Chain, Recorder, record_cuda_graph
+from hidiff_monai.metrics import apply_temperature
 from hidiff_monai.networks import HiDiff
 from hidiff_monai.networks.folded_refiner import FoldedRefiner
 
@@ -74,6 +75,14 @@ def test_recorded_chains_equal_plain_ones_and_belong_to_the_caller(network: HiDi
     for result, wanted in zip(results, expected, strict=True):  # looked at after the last: no result was overwritten
         assert torch.equal(result, wanted)
     assert not torch.equal(expected[1], expected[2])
+
+
+def test_temperature_scales_what_recorded_chains_give(network: HiDiff) -> None:
+    captured = CapturedHiDiff(network, record=Recording())
+    plain, flat = (BernoulliDiffusionInferer(temperature=t) for t in (1.0, 1.7))
+    for image in images(3):
+        expected = apply_temperature(plain(image, network), 1.7)
+        assert torch.equal(flat(image, captured), expected)
 
 
 def test_a_chain_is_a_fixed_list_of_operations_on_fixed_memory(

@@ -47,6 +47,30 @@ def test_every_slice_is_read_as_by_the_2d_inferer(network: HiDiff) -> None:
         )
 
 
+def test_slices_are_shown_before_their_probabilities_are_dropped(network: HiDiff) -> None:
+    volumes, seen = torch.rand(2, 1, 32, 32, 5), []
+    infer = VolumeInferer(BernoulliDiffusionInferer(outputs=OUTPUTS), batch_size=2, progress=False)
+    infer.on_slices = lambda case, place, maps: seen.append((case, place, maps["refined"].clone()))
+    results = infer(volumes, network)
+    assert [(case, place.start, place.stop) for case, place, _ in seen] == [
+        (case, start, stop) for case in (0, 1) for start, stop in ((0, 2), (2, 4), (4, 5))
+    ]
+    for case, place, refined in seen:
+        several = refined.shape[1] > 1
+        classes = refined.argmax(1) if several else (refined[:, 0] > 0.5)
+        assert torch.equal(classes.to(torch.uint8).movedim(0, -1), results["refined"][case, 0, ..., place])
+
+
+def test_no_temperature_moves_a_class(network: HiDiff) -> None:
+    volume = torch.rand(1, 1, 32, 32, 2)
+    plain, flat = (
+        VolumeInferer(BernoulliDiffusionInferer(outputs=OUTPUTS, temperature=t), progress=False)(volume, network)
+        for t in (1.0, 3.0)
+    )
+    assert torch.equal(plain["refined"], flat["refined"]) and torch.equal(plain["prior"], flat["prior"])
+    assert flat["entropy"].float().mean() > plain["entropy"].float().mean()
+
+
 def test_an_inferer_without_the_maps_is_refused() -> None:
     with pytest.raises(ValueError, match=r"outputs \['refined'\] lack \['entropy', 'prior'\]: add them"):
         VolumeInferer(BernoulliDiffusionInferer())

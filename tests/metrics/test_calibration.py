@@ -4,14 +4,9 @@ import numpy as np
 import pytest
 import torch
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import brier_score_loss, roc_auc_score
+from sklearn.metrics import brier_score_loss
 
-from hidiff_monai.metrics import (
-    area_under_error_retention,
-    brier_score,
-    expected_calibration_error,
-    reliability_bins,
-)
+from hidiff_monai.metrics import brier_score, expected_calibration_error, reliability_bins
 
 SHAPE = (60, 50)
 
@@ -67,29 +62,6 @@ def test_brier_equals_scikit_learn(forecast: tuple[np.ndarray, np.ndarray]) -> N
     assert brier_score(label.astype(float), label) == 0.0
 
 
-@pytest.mark.parametrize("num_levels", [5, 1000], ids=["many ties", "few ties"])
-def test_retention_equals_its_closed_form_in_roc_auc(num_levels: int) -> None:
-    """With A the ROC AUC of "uncertainty finds errors", the area is e (e/2 + (1 - e) (1 - A))."""
-    rng = np.random.default_rng(11)
-    prediction, label = rng.random(SHAPE) < 0.4, rng.random(SHAPE) < 0.4
-    wrong = prediction != label
-    uncertainty = np.floor((rng.random(SHAPE) + 0.5 * wrong) * num_levels)
-    rate, auc = wrong.mean(), roc_auc_score(wrong.ravel(), uncertainty.ravel())
-    expected = rate * (rate / 2 + (1 - rate) * (1 - auc))
-    assert area_under_error_retention(uncertainty, prediction, label) == pytest.approx(expected, abs=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("uncertainty", "area"),
-    [([[0, 1, 2, 3]], 0.25**2 / 2), ([[7, 7, 7, 7]], 0.25 / 2), ([[3, 2, 1, 0]], 0.25 - 0.25**2 / 2)],
-    ids=["errors last", "constant", "errors first"],
-)
-def test_retention_of_one_error_in_four(uncertainty: list[list[int]], area: float) -> None:
-    prediction, label = np.array([[1, 0, 0, 1]]), np.array([[1, 0, 0, 0]])
-    assert area_under_error_retention(np.array(uncertainty), prediction, label) == pytest.approx(area)
-    assert area_under_error_retention(np.array(uncertainty), label, label) == 0.0
-
-
 def test_region_equals_cutting_the_pixels_out(forecast: tuple[np.ndarray, np.ndarray]) -> None:
     probability, label = forecast
     region = np.random.default_rng(5).random(SHAPE) < 0.5
@@ -97,10 +69,6 @@ def test_region_equals_cutting_the_pixels_out(forecast: tuple[np.ndarray, np.nda
     assert brier_score(probability, label, region) == pytest.approx(brier_score(cut_probability, cut_label))
     bins, cut_bins = reliability_bins(probability, label, region), reliability_bins(cut_probability, cut_label)
     assert bins.counts.tolist() == cut_bins.counts.tolist()
-    prediction, uncertainty = probability > 0.5, probability * (1 - probability)
-    area = area_under_error_retention(uncertainty, prediction, label, region)
-    cut_area = area_under_error_retention(uncertainty[region][None], prediction[region][None], cut_label)
-    assert area == pytest.approx(cut_area)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hidiff_monai.metrics import paired_bootstrap, paired_wilcoxon
+from hidiff_monai.metrics import correlation_interval, paired_bootstrap, paired_wilcoxon, rank_correlation
 
 
 def test_bootstrap_of_equal_differences_has_no_width():
@@ -65,3 +65,35 @@ def test_a_patient_counts_once_in_the_test():
     differences = np.array([*np.arange(1.0, 7.0), 8, 6])
     patients = [*"abcdef", "g", "g"]
     assert math.isclose(paired_wilcoxon(differences, patients), paired_wilcoxon(np.array([*np.arange(1.0, 7.0), 7])))
+
+
+def test_rank_correlation_is_that_of_scipy_with_ties():
+    first, second = np.array([1.0, 2, 2, 5, 9, 4]), np.array([8.0, 6, 7, 7, 1, 2])
+    assert rank_correlation(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
+    assert rank_correlation(first, -(first**3)) == pytest.approx(-1)
+    assert math.isnan(rank_correlation(np.ones(3), np.arange(3)))
+    assert math.isnan(rank_correlation(np.ones(1), np.ones(1)))
+
+
+def test_the_interval_of_a_correlation_agrees_with_scipy():
+    rng = np.random.default_rng(4)
+    first = rng.normal(size=40)
+    second = -first + rng.normal(size=40)
+    expected = stats.bootstrap(
+        (first, second), lambda a, b: stats.spearmanr(a, b).statistic, paired=True, vectorized=False,
+        method="percentile", n_resamples=2000, rng=np.random.default_rng(1),
+    ).confidence_interval  # fmt: skip
+    found = correlation_interval(first, second, [str(i) for i in range(40)])
+    assert found == pytest.approx((expected.low, expected.high), abs=0.03)
+
+
+def test_the_interval_of_a_correlation_takes_patients():
+    """Every case twice is no more knowledge: the interval is that of the single cases, not a narrower one."""
+    rng = np.random.default_rng(4)
+    first, noise = rng.normal(size=12), rng.normal(size=12)
+    names = [str(i) for i in range(12)]
+    once = correlation_interval(first, first + noise, names)
+    twice = correlation_interval(np.tile(first, 2), np.tile(first + noise, 2), names * 2)
+    assert twice == pytest.approx(once)
+    assert correlation_interval(np.arange(8.0), np.arange(8.0), [*"abcdabcd"]) is None  # four patients
+    assert correlation_interval(np.ones(8), np.arange(8.0), [*"abcdefgh"]) is None

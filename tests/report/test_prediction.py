@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hidiff_monai.metrics import rank_correlation
 from hidiff_monai.report import write_prediction_report
-from hidiff_monai.report.doubt_chart import rank_correlation
 from hidiff_monai.report.prediction import headline, verdict
 from hidiff_monai.report.prediction_cases import by_doubt, case_dice
 

@@ -1,0 +1,1 @@
+"""The temperature that an evaluation on validation cases asks for."""

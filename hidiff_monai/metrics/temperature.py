@@ -1,0 +1,96 @@
+"""Temperature scaling: one number that makes probabilities as sure as they are right (Guo et al., ICML 2017)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from scipy.optimize import minimize_scalar
+
+SMALLEST, LARGEST = 0.05, 20.0  # temperatures that are looked at
+
+
+def require_temperature(temperature: float) -> float:
+    """The temperature, if it is one.
+
+    Raises:
+        ValueError: it is no finite number above 0.
+    """
+    is_number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
+    if not is_number or not math.isfinite(temperature) or temperature <= 0:
+        raise ValueError(
+            f"temperature is {temperature!r}; expected a number above 0, 1 for no change: `hidiff calibrate` finds it"
+        )
+    return float(temperature)
+
+
+def apply_temperature(probability: torch.Tensor, temperature: float, exclusive: bool = False) -> torch.Tensor:
+    """sigmoid(logit(p)/T), or of exclusive classes softmax(log(p)/T): flatter for T > 1, sharper for T < 1.
+
+    The decision is kept to the last bit: what lies above 1/2 stays above it, and the most probable class stays so,
+    also where rounding would make two values equal.
+
+    Args:
+        probability: (B, K, ...), in [0, 1]; what rounding left outside is brought inside.
+        temperature: T > 0; 1 gives the tensor itself.
+        exclusive: whether the K >= 2 classes exclude each other; they then sum to 1 over the second axis.
+    """
+    if temperature == 1:
+        return probability
+    scaled = (_log_probability if exclusive else _logit)(probability) / temperature
+    eps = torch.finfo(probability.dtype).eps
+    if exclusive:
+        scaled, winner = scaled.softmax(dim=1), probability.argmax(dim=1, keepdim=True)
+        return scaled.scatter(1, winner, scaled.amax(dim=1, keepdim=True) * (1 + eps))
+    scaled = scaled.sigmoid()
+    return torch.where(probability > 0.5, scaled.clamp(min=0.5 + eps), scaled.clamp(max=0.5))
+
+
+def fit_temperature(cases: Sequence[tuple[torch.Tensor, torch.Tensor]], exclusive: bool = False) -> float:
+    """The T with the least mean log-likelihood loss over all pixels of all cases, between 0.05 and 20.
+
+    The loss is convex in 1/T, so its minimum over log T is the only one.
+
+    Args:
+        cases: of each, probability (N, K) in [0, 1] and truth (N, K), bool; of exclusive classes one true a pixel.
+        exclusive: see `apply_temperature`.
+    """
+    known = [((_log_probability if exclusive else _logit)(probability), truth) for probability, truth in cases]
+
+    def loss(log_temperature: float) -> float:
+        total = [_loss_of_logits(logits / math.exp(log_temperature), truth, exclusive) for logits, truth in known]
+        return sum(total)
+
+    bounds = (math.log(SMALLEST), math.log(LARGEST))
+    return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-5}).x)
+
+
+def mean_log_loss(cases: Sequence[tuple[torch.Tensor, torch.Tensor]], exclusive: bool = False) -> float:
+    """-log of the probability of what is true, mean over pixels (and channels, unless exclusive), in nats.
+
+    Args:
+        cases: as for `fit_temperature`.
+        exclusive: likewise.
+    """
+    number = sum(len(truth) if exclusive else truth.numel() for _, truth in cases)
+    logits = [((_log_probability if exclusive else _logit)(probability), truth) for probability, truth in cases]
+    return sum(_loss_of_logits(values, truth, exclusive) for values, truth in logits) / number
+
+
+def _loss_of_logits(logits: torch.Tensor, truth: torch.Tensor, exclusive: bool) -> float:
+    """Summed over pixels, and over channels that do not exclude each other."""
+    if exclusive:
+        losses = logits.logsumexp(dim=1) - logits[truth]
+    else:
+        losses = torch.nn.functional.softplus(torch.where(truth, -logits, logits))
+    return float(losses.sum(dtype=torch.float64))
+
+
+def _logit(probability: torch.Tensor) -> torch.Tensor:
+    eps = torch.finfo(probability.dtype).eps
+    return torch.logit(probability, eps=eps)
+
+
+def _log_probability(probability: torch.Tensor) -> torch.Tensor:
+    return probability.clamp(torch.finfo(probability.dtype).eps, 1).log()

@@ -1,0 +1,86 @@
+"""Temperature scaling: what it keeps, and that a known temperature is found again."""
+
+import math
+
+import pytest
+import torch
+from sklearn.metrics import log_loss
+
+from hidiff_monai.metrics import apply_temperature, fit_temperature, mean_log_loss, require_temperature
+
+
+def draw_binary(temperature: float, number: int = 200_000) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels drawn from sigmoid(logit), and a probability that is surer than that by the temperature."""
+    logits = 3 * torch.randn(number, 1, dtype=torch.float64)
+    return torch.sigmoid(temperature * logits), torch.rand(number, 1) < torch.sigmoid(logits)
+
+
+def draw_exclusive(temperature: float, number: int = 100_000) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = 2 * torch.randn(number, 4, dtype=torch.float64)
+    classes = logits.softmax(1).multinomial(1)[:, 0]
+    return (temperature * logits).softmax(1), torch.nn.functional.one_hot(classes, 4).bool()
+
+
+def test_one_gives_the_tensor_itself() -> None:
+    probability = torch.rand(2, 3, 4)
+    assert apply_temperature(probability, 1.0) is probability
+    assert apply_temperature(probability, 1, exclusive=True) is probability
+
+
+def test_scaling_by_hand() -> None:
+    """logit(0.8) = log 4 and half of it is log 2: 2/3. Of (0.64, 0.32, 0.04), the square roots are 4 : sqrt 8 : 1."""
+    scaled = apply_temperature(torch.tensor([[0.8, 0.2, 0.5]], dtype=torch.float64), 2)
+    assert scaled.tolist() == [pytest.approx([2 / 3, 1 / 3, 1 / 2])]
+    scaled = apply_temperature(torch.tensor([[0.64, 0.32, 0.04]], dtype=torch.float64), 2, exclusive=True)
+    roots = [4, math.sqrt(8), 1]
+    assert scaled.tolist() == [pytest.approx([root / sum(roots) for root in roots])]
+
+
+@pytest.mark.parametrize("temperature", [0.2, 0.9, 1.4, 15.0])
+def test_no_pixel_crosses_one_half_not_even_in_the_last_bit(temperature: float) -> None:
+    half = torch.tensor(0.5)
+    near = [half]
+    for direction in (0.0, 1.0):
+        value = half
+        for _ in range(40):
+            value = torch.nextafter(value, torch.tensor(direction))
+            near.append(value)
+    probability = torch.cat([torch.stack(near), torch.rand(10_000), torch.tensor([0.0, 1.0, 1 + 1e-6, -1e-6])])[None]
+    scaled = apply_temperature(probability, temperature)
+    assert torch.equal(scaled > 0.5, probability > 0.5)
+    assert ((scaled >= 0) & (scaled <= 1)).all()
+
+
+@pytest.mark.parametrize("temperature", [0.2, 1.4, 15.0])
+def test_the_most_probable_class_stays_not_even_a_tie_of_rounding_moves_it(temperature: float) -> None:
+    probability = torch.rand(2, 3, 50, 50).softmax(1)
+    probability[0, 1] = torch.nextafter(probability[0, 0], torch.tensor(1.0))
+    scaled = apply_temperature(probability, temperature, exclusive=True)
+    assert torch.equal(scaled.argmax(1), probability.argmax(1))
+    torch.testing.assert_close(scaled.sum(1), torch.ones(2, 50, 50))
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 1.8])
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_a_known_temperature_is_found_again(temperature: float, exclusive: bool) -> None:
+    probability, truth = (draw_exclusive if exclusive else draw_binary)(temperature)
+    halves = [(probability[part], truth[part]) for part in (slice(0, 30_000), slice(30_000, None))]
+    found = fit_temperature(halves, exclusive)
+    assert found == pytest.approx(temperature, rel=0.02)
+    scaled = apply_temperature(probability, found, exclusive)
+    before, after = (mean_log_loss([(values, truth)], exclusive) for values in (probability, scaled))
+    assert after <= before + 1e-9 and (temperature == 1 or after < before - 1e-3)
+
+
+def test_the_loss_is_that_of_scikit_learn() -> None:
+    probability, truth = draw_binary(1.5, 1000)
+    assert mean_log_loss([(probability, truth)]) == pytest.approx(log_loss(truth.ravel(), probability.ravel()))
+    probability, truth = draw_exclusive(1.5, 1000)
+    expected = log_loss(truth.int().argmax(1), probability)
+    assert mean_log_loss([(probability, truth)], exclusive=True) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, float("nan"), float("inf"), "2", True, None])
+def test_what_is_no_temperature_is_refused(wrong: object) -> None:
+    with pytest.raises(ValueError, match="expected a number above 0"):
+        require_temperature(wrong)  # type: ignore[arg-type]
