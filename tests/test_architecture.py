@@ -23,8 +23,8 @@ RANKS = [
     {"prediction"},
 ]
 LEAVES = {"data", "metrics", "io", "report", "ops"}
-TOP = {"ablation", "benchmark", "bundle_runs", "cli", "cross_validation", "demo", "environment", "export", "label", "new_bundle"}
-TOP |= {"calibration", "data_verbs", "dial", "reproduction", "sharing", "__main__"}
+TOP = {"ablation", "benchmark", "bundle_runs", "cli", "cross_validation", "demo", "environment", "export", "label"}
+TOP |= {"calibration", "data_verbs", "dial", "new_bundle", "prediction_verb", "reproduction", "sharing", "__main__"}
 ROOMS = LEAVES | TOP | set.union(*RANKS)
 MAX_LINES = 400
 

@@ -55,7 +55,7 @@ _MEND = "expected what `hidiff dial <bundle> <data set>` writes: run it"
 def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(
-            f"{file} is missing: nobody has measured what a setting is worth; {_MEND}, or leave --budget-ms"
+            f"{file} is missing: nobody has measured what a setting is worth; {_MEND}, or leave out --budget-ms"
         )
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

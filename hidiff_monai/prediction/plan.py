@@ -25,6 +25,7 @@ from hidiff_monai.prediction.workload import network_megapixels
 PLAN_FILE = "budget.json"
 WARM_UP, REPEATS = 2, 3  # a CUDA graph is recorded at the second call
 MOST_STEPS_TIMED = 10  # chain steps of the longer measurement
+CHOSEN = ("num_inference_steps", "sampler")  # keys of a configuration
 SHORT, FALLBACK = SamplerSetting("hard", 1), SamplerSetting("ddim", 1, 4)
 
 logger = logging.getLogger(__name__)
@@ -42,15 +43,25 @@ class Budget:
     milliseconds: float
     dial: str | Path | None = None
 
-    def require_valid(self, steps: int | None) -> None:
-        """Raises ValueError where it is no time, or stands beside ``steps``, which it is to choose."""
+    def require_valid(self, steps: int | None, overrides: Mapping[str, Any] | None = None) -> None:
+        """It is a time, and nothing else sets what it is to choose.
+
+        Args:
+            steps: of the command line.
+            overrides: keys of the configuration.
+
+        Raises:
+            ValueError: if one of these does not hold.
+        """
         number = self.milliseconds
         if not isinstance(number, (int, float)) or isinstance(number, bool) or not 0 < number < math.inf:
             raise ValueError(f"--budget-ms {number!r}; expected milliseconds a case, for example 500")
-        if steps is not None:
-            raise ValueError(
-                f"--budget-ms {number:g} with --steps {steps}; expected one of them: the budget chooses steps"
-            )
+        given = {key: value for key, value in (overrides or {}).items() if key.split("#")[-1] in CHOSEN}
+        given |= {} if steps is None else {"steps": steps}
+        if given:
+            key, value = next(iter(given.items()))
+            mend = "the budget chooses it, leave it out"
+            raise ValueError(f"--budget-ms {number:g} with --{key} {value}; expected one of them: {mend}")
 
     def file(self, bundle: Path) -> Path:
         """The file that tells the Dice of each setting."""

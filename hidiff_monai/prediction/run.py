@@ -108,7 +108,7 @@ def run_prediction(
             was lost, with the cases that are missing.
     """
     if budget is not None:
-        budget.require_valid(steps)
+        budget.require_valid(steps, overrides)
     start, processes = perf_counter(), Processes()
     places, options = require_places(source, output, labels), Options(rtstruct, report)
     model = load_model(bundle, places.source, checkpoint, processes.device(device), steps, samples, overrides, eager)

@@ -226,6 +226,8 @@ def test_options_that_contradict_are_refused_on_the_command_line(
     line += [f"--{key}={value}" for key, value in arguments["overrides"].items()]
     for options, message in (
         (["--budget-ms", "500", "--steps", "2"], "error: --budget-ms 500 with --steps 2; expected one of them"),
+        (["--budget-ms", "500", "--num_inference_steps", "2"], "with --num_inference_steps 2; expected one of them"),
+        (["--budget-ms", "500", "--network_def#sampler", "ddim"], "with --network_def#sampler ddim; expected one"),
         (["--dial", "x"], "error: --dial x without --budget-ms"),
         (["--budget-ms", "500"], "kvasir_seg/docs/dial.json is missing"),
     ):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,12 @@ def test_every_process_of_a_machine_gets_its_gpu(monkeypatch: pytest.MonkeyPatch
 def test_few_of_many_missing_cases_are_listed() -> None:
     sentence = describe_missing([f"c{number}" for number in range(12)], 40)
     assert sentence.startswith("12 of 40 case(s) are missing: c0, ") and "c9 and 2 more: run" in sentence
+
+
+def test_what_the_first_process_makes_the_others_get() -> None:
+    first, second = Processes(), Processes()
+    second.rank, second.store = 1, first.store
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(second.share, "budget", lambda: pytest.fail("made twice"))
+        assert first.share("budget", lambda: "made once") == "made once"
+        assert waiting.result(timeout=60) == "made once"
