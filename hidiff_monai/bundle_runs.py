@@ -10,6 +10,22 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
+
+
+def find_bundle(name: str | Path) -> Path:
+    """The folder of a bundle: that one, or the one of this name in bundles/ of the checkout.
+
+    Raises:
+        ValueError: if there is neither.
+    """
+    given = Path(str(name)).expanduser()
+    for folder in (given, BUNDLES / str(name)):
+        if (folder / "configs").is_dir():
+            return folder.resolve()
+    known = sorted(folder.name for folder in BUNDLES.glob("*") if (folder / "configs").is_dir())
+    raise ValueError(f"{given} is no bundle's folder; expected one with configs/, or one of {known}: name it")
+
 
 def find_config(bundle: Path, name: str) -> str:
     """The path of ``configs/<name>.json``.

@@ -12,6 +12,7 @@ from typing import Any
 
 import fire
 
+from hidiff_monai.ablation_verb import ablate
 from hidiff_monai.benchmark.command import benchmark
 from hidiff_monai.calibration.verb import calibrate
 from hidiff_monai.data_verbs import datalist, prepare
@@ -117,7 +118,7 @@ def cross_validate(
     """
     from hidiff_monai.cross_validation import run_cross_validation
 
-    chosen = None if folds is None else [folds] if isinstance(folds, (str, int)) else list(folds)
+    chosen = None if folds is None else _as_list(folds)
     report = run_cross_validation(bundle, dataset_dir, output_dir, datalist_file, chosen, overrides)
     if report is not None:
         print("report:", report)
@@ -250,11 +251,16 @@ def reproduce(dataset: str, source: str, output_dir: str, seeds: tuple[int, ...]
     """
     from hidiff_monai.reproduction import run_reproduction
 
-    chosen = list(seeds) if isinstance(seeds, (list, tuple)) else [seeds]
-    print(run_reproduction(dataset, source, output_dir, chosen, overrides))
+    print(run_reproduction(dataset, source, output_dir, _as_list(seeds), overrides))
+
+
+def _as_list(value: Any) -> list[Any]:
+    """Fire gives one value as it is, several as a tuple or a list."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 VERBS: dict[str, Callable[..., None]] = {
+    "ablate": ablate,
     "benchmark": benchmark,
     "benchmark-loader": benchmark_loader,
     "calibrate": calibrate,

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hidiff_monai.bundle_runs import train_and_evaluate
+from hidiff_monai.bundle_runs import BUNDLES, train_and_evaluate
 from hidiff_monai.data.prepare import DATASETS, prepare_dataset
 from hidiff_monai.io import require_writable, write_atomically
 from hidiff_monai.metrics import compare_methods, format_comparison
 from hidiff_monai.report import read_rows
 
-BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 BUNDLE_OF = {"cvc_clinicdb_sequences": "cvc_clinicdb"}  # data sets with a bundle of another name
 
 

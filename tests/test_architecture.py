@@ -23,7 +23,18 @@ RANKS = [
     {"prediction"},
 ]
 LEAVES = {"data", "metrics", "io", "report", "ops"}
-TOP = {"ablation", "benchmark", "bundle_runs", "cli", "cross_validation", "demo", "environment", "export", "label"}
+TOP = {
+    "ablation",
+    "ablation_verb",
+    "benchmark",
+    "bundle_runs",
+    "cli",
+    "cross_validation",
+    "demo",
+    "environment",
+    "export",
+    "label",
+}
 TOP |= {"calibration", "data_verbs", "dial", "new_bundle", "prediction_verb", "reproduction", "sharing", "__main__"}
 ROOMS = LEAVES | TOP | set.union(*RANKS)
 MAX_LINES = 400

@@ -17,6 +17,7 @@ from hidiff_monai.bundle_runs import find_config, run_bundle
 from hidiff_monai.io import require_writable, write_atomically
 
 PRETRAINING = "pretraining"
+PLACES = ("dataset_dir", "datalist_file", "device", "num_workers")  # may differ when a run is taken up
 
 
 def run_ablation(
@@ -37,7 +38,8 @@ def run_ablation(
         bundle: the bundle's folder.
         output_dir: receives seed_<s>/<variant>/ with training and evaluations, and once all are there ablation.json,
             ablation.md and ablation.png.
-        variants: names of those to run, as when several processes share the work; None for all.
+        variants: names of those to run, as when several processes share the work once the pre-training is done; None
+            for all.
         seeds: one pre-training and one training of each variant a seed.
         section: of the datalist, on which all are scored.
         overrides: further keys of the bundle's configuration and their values, for all of them.
@@ -58,7 +60,8 @@ def run_ablation(
     _require_free_keys(overrides)
     epochs = _read_epochs(bundle, overrides)
     output_dir = require_writable(output_dir).resolve()
-    facts = {"bundle": bundle.name, "section": section, **epochs, "overrides": overrides}
+    told = {key: value for key, value in overrides.items() if key not in PLACES}
+    facts = {"bundle": bundle.name, "section": section, **epochs, "overrides": told}
     _require_same_settings(output_dir / "settings.json", facts)
     for seed in seeds:
         runs = _Runs(bundle, output_dir / f"seed_{seed}", section, epochs, {**overrides, "seed": seed})

@@ -15,7 +15,6 @@ from hidiff_monai.ablation import run
 from hidiff_monai.ablation.variants import VARIANTS
 from hidiff_monai.cli import main
 
-BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "drive"
 POINTS = {"pretraining": 0, "segmentor_alone": 1, "v1": 2, "v5": 4}  # Dice of the refined mask above 70
 
 
@@ -49,7 +48,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def line(output: Path, *more: str) -> list[str]:
-    return ["ablate", str(BUNDLE), "data", str(output), "--pretrain_epochs", "4", "--max_epochs", "10", *more]
+    return ["ablate", "drive", "--output_dir", str(output), "--pretrain_epochs", "4", "--max_epochs", "10", *more]
 
 
 def test_all_variants_start_from_one_segmentor_and_end_in_one_table(
@@ -87,6 +86,7 @@ def test_all_variants_start_from_one_segmentor_and_end_in_one_table(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
+        (["--bundle", "drove"], r"drove is no bundle's folder; expected one with configs/, or one of \['acdc'"),
         (["--variants", "v9"], r"got variants \['v9'\].*expected some of \['segmentor_alone'"),
         (["--refiner#binarized", "False"], r"got overrides \['refiner#binarized'\]; expected none of those"),
         (["--max_epochs", "4"], r"pretrain_epochs is 4, max_epochs 4, segmentor_every 2; expected pre-training"),
@@ -99,6 +99,6 @@ def test_mistakes_are_named(
     main(line(tmp_path, "--variants", "v5"))
     before = len(runs)
     with pytest.raises(SystemExit):
-        main(line(tmp_path, *more))
+        main([*(line(tmp_path) if "--bundle" not in more else ["ablate"]), *more])
     assert re.search(message, capsys.readouterr().err, re.DOTALL)
     assert len(runs) == before
