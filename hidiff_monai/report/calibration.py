@@ -47,7 +47,7 @@ def calibration_section(
         _doubt(targets, rows),
         _table(targets),
     ]
-    cases, pixels = targets[0]["n"], sum(target["pixels"] for target in targets)
+    cases, pixels = targets[0]["n"], targets[0]["pixels"]
     several = f"; {len(targets)} structures together" if len(targets) > 1 else ""
     scaled = "" if temperature == 1 else f" Refined probabilities are scaled with temperature {temperature:g}."
     note = f"{_count(cases)}, {pixels:,} pixels, scored over the region “{targets[0]['region']}”{several}.{scaled}"
@@ -145,7 +145,7 @@ def _table(targets: Sequence[Calibration]) -> str:
         "ECE %, mean of cases",
         "Brier",
         "NLL, nats",
-        "Error area",
+        "Error area ×10<sup>−3</sup>",
         "ideal",
         "random",
         "Spearman",
@@ -164,7 +164,7 @@ def _lines(target: Calibration) -> str:
         spread = "" if mean["sd"] is None else f" <span class='spread'>± {100 * mean['sd']:.2f}</span>"
         cells = [f"{100 * pooled['ece']:.2f}", f"{100 * mean['mean']:.2f}{spread}"]
         cells += [f"{pooled['brier']:.4f}", f"{pooled['nll']:.4f}"]
-        areas = [f"{target['retention'][name]:.5f}" for name in ("area", "ideal_area", "random_area")]
+        areas = [f"{1000 * target['retention'][name]:.3g}" for name in ("area", "ideal_area", "random_area")]
         found = target["correlation"]
         rho = "undefined" if found["spearman"] is None else escape(_correlation(found))
         cells += [*areas, rho] if method == "refined" else ["", "", "", ""]
@@ -178,7 +178,8 @@ def _correlation(found: Calibration) -> str:
     if found["interval"] is not None:
         low, high = found["interval"]
         interval = f"95 % interval {_rho(low)} to {_rho(high)}, "
-    return f"{_rho(found['spearman'])} ({interval}n = {found['n']})"
+    of_patients = "" if found["patients"] == found["n"] else f" of {found['patients']} patients"
+    return f"{_rho(found['spearman'])} ({interval}n = {found['n']}{of_patients})"
 
 
 def _rho(value: float) -> str:

@@ -65,7 +65,7 @@ def test_section_stands_after_the_cases_and_holds_the_figures(calibrated, tmp_pa
         assert f"{100 * found[method]['pooled']['ece']:.2f}" in page.text
         assert f"{found[method]['pooled']['brier']:.4f}" in page.text
     assert "4 cases with a mask: too few to say." in page.text
-    assert f"{found['retention']['area']:.5f}" in page.text
+    assert f"{1000 * found['retention']['area']:.3g}" in page.text
 
 
 def test_an_older_evaluation_leaves_it_out(evaluation_dir, tmp_path, parse):
@@ -129,6 +129,8 @@ def test_correlation_in_words():
     known = {"spearman": -0.754, "interval": [-0.9, 0.1], "n": 20, "patients": 20}
     line = correlation_line([{"correlation": known}], 0.0)
     assert "is −0.75 (95 % interval −0.90 to +0.10, n = 20)" in line
+    line = correlation_line([{"correlation": {**known, "patients": 10}}], 0.0)
+    assert "n = 20 of 10 patients)" in line
     unknown = {"spearman": None, "interval": None, "n": 7, "patients": 7}
     assert "undefined" in correlation_line([{"correlation": unknown}], 0.0) and "7 cases" in correlation_line(
         [{"correlation": unknown}], 0.0
