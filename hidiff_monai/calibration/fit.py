@@ -14,18 +14,20 @@ from hidiff_monai.io import require_writable, write_atomically
 from hidiff_monai.metrics import (
     ProbabilitySums,
     apply_temperature,
+    class_log_loss,
     fit_temperature,
-    mean_log_loss,
     read_calibration,
     require_temperature,
 )
 from hidiff_monai.report import read_rows
 
 MOST_PIXELS = 2**24  # over all cases; of larger ones, an even share is drawn
-FORBIDDEN = {
+SECTION = "validation"
+WHY_NOT = {
     "test": "a temperature fitted on test cases makes their figures too good",
     "training": "the network has seen the training cases, and is surer of them than of new ones",
 }
+WHY_NO_OTHER = "a temperature is fitted on cases that neither trained the network nor judge it"
 
 Pixels = tuple[torch.Tensor, torch.Tensor]
 
@@ -38,11 +40,13 @@ def calibrate_evaluation(evaluation_dir: str | Path, output: str | Path | None =
         output: the file that is written; temperature.json in that folder where None.
 
     Returns:
-        What was written: `temperature`, to be set in the bundle; `n` cases, `pixels`; `ece`, `brier` and `nll` `before`
-        and `after`, pooled over all pixels; where they come from.
+        What was written: `temperature`, for the bundle's inference.json; `n` cases, `pixels`; `ece`, `brier` and `nll`
+        `before` and `after`, pooled over all pixels (of exclusive classes, `nll` is that of the true class); where they
+        come from.
 
     Raises:
-        ValueError: the evaluation is of test or training cases, of an older version, or a file of it is missing.
+        ValueError: the evaluation is of other than validation cases, of an older version, a file of it is missing, or
+            the fit ends at a bound of the search.
     """
     folder = Path(str(evaluation_dir))
     manifest = _read_manifest(folder)
@@ -52,7 +56,7 @@ def calibrate_evaluation(evaluation_dir: str | Path, output: str | Path | None =
     exclusive = bool(calibration["exclusive"])
     cases = _read_cases(folder, exclusive)
     applied = require_temperature(manifest.get("temperature", 1.0))
-    fitted = fit_temperature(cases, exclusive)
+    fitted = _fit(cases, exclusive, folder)
     scaled = [(apply_temperature(probability, fitted, exclusive), truth) for probability, truth in cases]
     result = {
         "temperature": float(f"{applied * fitted:.4g}"),
@@ -85,8 +89,8 @@ def format_calibration(result: dict[str, Any]) -> str:
         lines.append(f"{name:8}{''.join(values)}")
     lines += [
         "pooled over pixels, and over structures where there are several; NLL in nats a pixel",
-        f'set it: "temperature": {temperature:g} in inference.json and evaluate.json of the bundle, or --temperature '
-        f"{temperature:g}",
+        f'set it: "temperature": {temperature:g} in inference.json of the bundle that ships these weights; '
+        f"--temperature {temperature:g} for evaluations (evaluate.json scores any weights and stays at 1.0)",
     ]
     return "\n".join(lines)
 
@@ -102,12 +106,19 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"{file} does not say which section was evaluated ({type(error).__name__}); expected the folder of an "
             "evaluation: run it with --section validation"
         ) from error
-    if section in FORBIDDEN:
+    if section != SECTION:
         raise ValueError(
-            f"{file}: section is '{section}'; expected validation cases, for {FORBIDDEN[section]}: evaluate with "
-            "--section validation, calibrate there, then evaluate the test cases with --temperature"
+            f"{file}: section is '{section}'; expected {SECTION} cases, for {WHY_NOT.get(str(section), WHY_NO_OTHER)}: "
+            "evaluate with --section validation, calibrate there, then evaluate the test cases with --temperature"
         )
     return manifest
+
+
+def _fit(cases: Sequence[Pixels], exclusive: bool, folder: Path) -> float:
+    try:
+        return fit_temperature(cases, exclusive)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
 
 
 def _read_cases(folder: Path, exclusive: bool) -> list[Pixels]:
@@ -154,8 +165,8 @@ def _load(file: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _scores(cases: Sequence[Pixels], exclusive: bool) -> dict[str, float]:
-    """Pooled over pixels; ECE and Brier score over the structures, without the background of exclusive classes."""
+    """Pooled over pixels and structures, the background of exclusive classes left out; their loss is the one fitted."""
     first = 1 if exclusive else 0
     sums = [ProbabilitySums.of(probability[:, first:], truth[:, first:]) for probability, truth in cases]
     scores = sum(sums[1:], sums[0]).scores()
-    return {**scores, "nll": mean_log_loss(cases, exclusive)}
+    return {**scores, "nll": class_log_loss(cases)} if exclusive else scores

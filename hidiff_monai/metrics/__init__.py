@@ -1,8 +1,8 @@
 """What a mask, a distance and a probability are worth; every figure with its convention and its n."""
 
-from .calibration import ReliabilityBins, brier_score, expected_calibration_error, reliability_bins
+from .calibration import brier_score, reliability_bins
 from .calibration_summary import CaseCalibration, read_calibration, write_calibration
-from .calibration_sums import ProbabilitySums
+from .calibration_sums import ProbabilitySums, ReliabilityBins, expected_calibration_error
 from .cases import HD95_UNITS, score_case, summarise
 from .comparison import AVERAGE, ComparedScore, compare_methods
 from .comparison_table import (
@@ -23,7 +23,7 @@ from .slices import regions_of_slices, score_slices, select_small
 from .statistics import correlation_interval, paired_bootstrap, paired_wilcoxon, rank_correlation
 from .surface import hd95
 from .table import format_table, read_cases, write_cases, write_summary
-from .temperature import apply_temperature, fit_temperature, mean_log_loss, require_temperature
+from .temperature import apply_temperature, class_log_loss, fit_temperature, require_temperature
 
 __all__ = [
     "AVERAGE",
@@ -44,6 +44,7 @@ __all__ = [
     "apply_temperature",
     "area_under_error_retention",
     "brier_score",
+    "class_log_loss",
     "compare_methods",
     "comparison_csv",
     "comparison_json",
@@ -62,7 +63,6 @@ __all__ = [
     "ideal_curve",
     "iou",
     "latex_rows",
-    "mean_log_loss",
     "p_text",
     "paired_bootstrap",
     "paired_wilcoxon",

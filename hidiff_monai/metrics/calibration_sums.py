@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from .calibration import ReliabilityBins, expected_calibration_error
-
 NUM_BINS = 20  # an even number: the decision at 1/2 lies between two bins
 TOLERANCE = 1e-3  # weighted means of windows leave [0, 1] by rounding
+
+
+class ReliabilityBins(NamedTuple):
+    """A reliability diagram of the structure's probability, one entry a bin.
+
+    Attributes:
+        edges: (num_bins + 1,), from 0 to 1; a bin holds its left edge, the last bin both.
+        counts: (num_bins,), pixels in the bin.
+        mean_probability: (num_bins,), in [0, 1]; NaN in an empty bin.
+        frequency: (num_bins,), share of the bin's pixels that the label calls structure; NaN in an empty bin.
+    """
+
+    edges: np.ndarray
+    counts: np.ndarray
+    mean_probability: np.ndarray
+    frequency: np.ndarray
+
+
+def expected_calibration_error(bins: ReliabilityBins) -> float:
+    """ECE = sum_b n_b/N |mean probability_b - frequency_b|, in [0, 1], 0 is calibrated (Naeini et al., AAAI 2015).
+
+    Of the probability of the structure, not of the confidence max(p, 1 - p) in whichever class won. Pixels that are
+    surely background make it small: compare it only between methods on the same region.
+    """
+    gap = np.abs(bins.mean_probability - bins.frequency)
+    return float(np.nansum(bins.counts * gap) / bins.counts.sum())
 
 
 @dataclass(frozen=True)
@@ -41,8 +66,10 @@ class ProbabilitySums:
             num_bins: bins of equal width; a bin holds its left edge, the last one both.
 
         Raises:
-            ValueError: a probability is NaN or outside [0, 1], or shapes differ.
+            ValueError: a probability is NaN or outside [0, 1], shapes differ, or fewer than one bin.
         """
+        if num_bins < 1:
+            raise ValueError(f"num_bins is {num_bins}; expected at least 1")
         if probability.shape != truth.shape:
             raise ValueError(
                 f"probability has shape {tuple(probability.shape)}, the label {tuple(truth.shape)}; expected one shape"

@@ -84,7 +84,7 @@ def area_under_error_retention(
     label: NdarrayOrTensor,
     region: NdarrayOrTensor | None = None,
 ) -> float:
-    """Area under the curve of `error_retention`: e^2/2 at best, e/2 for an uninformative map, e - e^2/2 at worst."""
+    """`error_retention`'s exact area: e^2/2 at best, e/2 for an uninformative map, e - e^2/2 at worst."""
     return error_retention(uncertainty, prediction, label, region).area
 
 

@@ -35,6 +35,9 @@ def apply_temperature(probability: torch.Tensor, temperature: float, exclusive: 
         probability: (B, K, ...), in [0, 1]; what rounding left outside is brought inside.
         temperature: T > 0; 1 gives the tensor itself.
         exclusive: whether the K >= 2 classes exclude each other; they then sum to 1 over the second axis.
+
+    Returns:
+        Same shape, in [0, 1] for every T but 1.
     """
     if temperature == 1:
         return probability
@@ -42,7 +45,8 @@ def apply_temperature(probability: torch.Tensor, temperature: float, exclusive: 
     eps = torch.finfo(probability.dtype).eps
     if exclusive:
         scaled, winner = scaled.softmax(dim=1), probability.argmax(dim=1, keepdim=True)
-        return scaled.scatter(1, winner, scaled.amax(dim=1, keepdim=True) * (1 + eps))
+        above = (scaled.amax(dim=1, keepdim=True) * (1 + eps)).clamp(max=1)  # near 1 there is no tie
+        return scaled.scatter(1, winner, above)
     scaled = scaled.sigmoid()
     return torch.where(probability > 0.5, scaled.clamp(min=0.5 + eps), scaled.clamp(max=0.5))
 
@@ -55,6 +59,9 @@ def fit_temperature(cases: Sequence[tuple[torch.Tensor, torch.Tensor]], exclusiv
     Args:
         cases: of each, probability (N, K) in [0, 1] and truth (N, K), bool; of exclusive classes one true a pixel.
         exclusive: see `apply_temperature`.
+
+    Raises:
+        ValueError: no temperature between the bounds has a smaller loss than one of them.
     """
     known = [((_log_probability if exclusive else _logit)(probability), truth) for probability, truth in cases]
 
@@ -63,19 +70,35 @@ def fit_temperature(cases: Sequence[tuple[torch.Tensor, torch.Tensor]], exclusiv
         return sum(total)
 
     bounds = (math.log(SMALLEST), math.log(LARGEST))
-    return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-5}).x)
+    found = float(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-5}).x)
+    for bound in reversed(bounds):  # the larger one also where every temperature has the same loss
+        if math.isclose(found, bound, abs_tol=1e-3) or loss(bound) <= loss(found):
+            raise ValueError(_at_bound(math.exp(bound)))
+    return math.exp(found)
 
 
-def mean_log_loss(cases: Sequence[tuple[torch.Tensor, torch.Tensor]], exclusive: bool = False) -> float:
-    """-log of the probability of what is true, mean over pixels (and channels, unless exclusive), in nats.
+def _at_bound(temperature: float) -> str:
+    cause = (
+        "no pixel of these cases is wrong enough to say how sure the model may be: take more cases"
+        if temperature < 1
+        else "the probabilities say little about the labels: check that labels and checkpoint belong together"
+    )
+    return (
+        f"the fit ends at temperature {temperature:g}; expected one between {SMALLEST:g} and {LARGEST:g}; none mends "
+        f"these probabilities. Perhaps {cause}"
+    )
+
+
+def class_log_loss(cases: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> float:
+    """-log of the probability of the true class, of classes that exclude each other, mean over pixels, in nats.
+
+    Of structures that do not exclude each other it is `ProbabilitySums.scores`'s *nll*.
 
     Args:
-        cases: as for `fit_temperature`.
-        exclusive: likewise.
+        cases: of each, probability (N, K) in [0, 1] and truth (N, K), bool, with one true a pixel.
     """
-    number = sum(len(truth) if exclusive else truth.numel() for _, truth in cases)
-    logits = [((_log_probability if exclusive else _logit)(probability), truth) for probability, truth in cases]
-    return sum(_loss_of_logits(values, truth, exclusive) for values, truth in logits) / number
+    losses = [_loss_of_logits(_log_probability(probability), truth, exclusive=True) for probability, truth in cases]
+    return sum(losses) / sum(len(truth) for _, truth in cases)
 
 
 def _loss_of_logits(logits: torch.Tensor, truth: torch.Tensor, exclusive: bool) -> float:

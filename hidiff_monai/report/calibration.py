@@ -76,20 +76,20 @@ def mean_curve(targets: Sequence[Calibration]) -> np.ndarray:
 
 
 def reliability_line(bins: ReliabilityBins) -> str:
-    """How sure the refined mask's pixels are, and how many of them are right, in a sentence."""
-    is_marked = (bins.counts > 0) & (bins.mean_probability > 0.5)
-    if not is_marked.any():
-        return "No bin of pixels has a refined probability above one half: nothing was marked."
-    counts = bins.counts[is_marked]
-    said, found = (np.average(values[is_marked], weights=counts) for values in (bins.mean_probability, bins.frequency))
+    """How sure the pixels above one half are, and how many of them are structure, in a sentence."""
+    is_above = (bins.counts > 0) & (bins.mean_probability > 0.5)
+    if not is_above.any():
+        return "No bin of pixels has a mean refined probability above one half."
+    counts = bins.counts[is_above]
+    said, found = (np.average(values[is_above], weights=counts) for values in (bins.mean_probability, bins.frequency))
     gap = said - found
     verdict = "the probabilities are about right"
     if abs(gap) >= ABOUT_RIGHT:
         verdict = f"they are {100 * abs(gap):.1f} points too {'sure' if gap > 0 else 'unsure'}"
     return (
-        f"For the pixels it marks, the refined mask's mean probability is {100 * said:.1f} %, and {100 * found:.1f} % "
-        f"of them are structure in the label: {verdict}. On the dashed line both are equal; points below it promise "
-        "too much."
+        f"Of pixels with a refined probability above one half, the mean probability is {100 * said:.1f} %, and "
+        f"{100 * found:.1f} % are structure in the label: {verdict}. On the dashed line both are equal; points below "
+        "it promise too much."
     )
 
 

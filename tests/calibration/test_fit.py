@@ -73,6 +73,8 @@ def test_a_known_temperature_is_found_inside_the_region(tmp_path: Path, targets:
     assert calibration is not None
     pooled = np.mean([target["refined"]["pooled"]["brier"] for target in calibration["targets"]])
     assert result["before"]["brier"] == pytest.approx(pooled, rel=1e-3)
+    pooled = np.mean([target["refined"]["pooled"]["nll"] for target in calibration["targets"]])
+    assert result["before"]["nll"] == pytest.approx(pooled, rel=1e-3)
 
 
 def _first_files(targets: int) -> list[str]:
@@ -106,17 +108,41 @@ def test_the_verb_prints_before_and_after(tmp_path: Path, capsys: pytest.Capture
     result, shown = json.loads(output.read_text()), capsys.readouterr().out
     assert f"temperature {result['temperature']:g}, fitted on 3 validation cases, {result['pixels']} pixels" in shown
     assert f"{100 * result['before']['ece']:.4f}" in shown and f"{result['after']['nll']:.4f}" in shown
-    assert f"--temperature {result['temperature']:g}" in shown
+    advice = shown.splitlines()[-1]
+    assert f'"temperature": {result["temperature"]:g} in inference.json of the bundle' in advice
+    assert f"--temperature {result['temperature']:g} for evaluations" in advice
+    assert "evaluate.json scores any weights and stays at 1.0" in advice
     assert not (folder / "temperature.json").exists()
 
 
-@pytest.mark.parametrize("section", ["test", "training"])
-def test_other_sections_are_refused(section: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("section", "reason"),
+    [
+        ("test", "makes their figures too good"),
+        ("training", "has seen the training cases"),
+        ("unlabeled", "cases that neither trained the network nor judge it"),
+        (None, "cases that neither trained the network nor judge it"),
+    ],
+)
+def test_other_sections_are_refused(
+    section: str | None, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         main(["calibrate", str(evaluate(tmp_path, section=section))])
     error = capsys.readouterr().err
     assert f"section is '{section}'; expected validation cases" in error and "--section validation" in error
+    assert reason in error
     assert not (tmp_path / "temperature.json").exists()
+
+
+def test_a_fit_at_a_bound_names_the_evaluation_and_writes_nothing(tmp_path: Path) -> None:
+    folder = evaluate(tmp_path)
+    for file in (folder / "arrays").glob("*.npz"):
+        arrays = dict(np.load(file))
+        np.savez(file, **{**arrays, "label": arrays["refined"] < 0.5})
+    with pytest.raises(ValueError, match=rf"{folder.name}: the fit ends at temperature 20; .*labels and checkpoint"):
+        calibrate_evaluation(folder)
+    assert not (folder / "temperature.json").exists()
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import log_loss
 
-from hidiff_monai.metrics import apply_temperature, fit_temperature, mean_log_loss, require_temperature
+from hidiff_monai.metrics import apply_temperature, class_log_loss, fit_temperature, require_temperature
 
 
 def draw_binary(temperature: float, number: int = 200_000) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,6 +60,24 @@ def test_the_most_probable_class_stays_not_even_a_tie_of_rounding_moves_it(tempe
     torch.testing.assert_close(scaled.sum(1), torch.ones(2, 50, 50))
 
 
+@pytest.mark.parametrize("temperature", [0.05, 0.5, 0.7, 0.999, 1.001, 1.4, 3.0, 20.0])
+@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_saturated_probabilities_stay_probabilities(temperature: float, exclusive: bool, dtype: torch.dtype) -> None:
+    eps = torch.finfo(dtype).eps
+    winners = torch.tensor([1.0, 1 - eps, 1 - 4 * eps, 0.999, 0.9, 1 + eps], dtype=dtype)
+    rest = (1 - winners).clamp(min=0)
+    probability = torch.stack([rest / 2, winners, rest / 2] if exclusive else [winners, rest, winners - eps])[None]
+    scaled = apply_temperature(probability, temperature, exclusive)
+    assert scaled.dtype == dtype and ((scaled >= 0) & (scaled <= 1)).all()
+    wide = scaled.double()
+    assert (torch.special.entr(wide) + torch.special.entr(1 - wide)).isfinite().all()
+    if exclusive:
+        assert (scaled.argmax(1) == 1).all()
+    else:
+        assert torch.equal(scaled > 0.5, probability > 0.5)
+
+
 @pytest.mark.parametrize("temperature", [0.7, 1.0, 1.8])
 @pytest.mark.parametrize("exclusive", [False, True])
 def test_a_known_temperature_is_found_again(temperature: float, exclusive: bool) -> None:
@@ -67,17 +85,37 @@ def test_a_known_temperature_is_found_again(temperature: float, exclusive: bool)
     halves = [(probability[part], truth[part]) for part in (slice(0, 30_000), slice(30_000, None))]
     found = fit_temperature(halves, exclusive)
     assert found == pytest.approx(temperature, rel=0.02)
-    scaled = apply_temperature(probability, found, exclusive)
-    before, after = (mean_log_loss([(values, truth)], exclusive) for values in (probability, scaled))
-    assert after <= before + 1e-9 and (temperature == 1 or after < before - 1e-3)
 
 
-def test_the_loss_is_that_of_scikit_learn() -> None:
-    probability, truth = draw_binary(1.5, 1000)
-    assert mean_log_loss([(probability, truth)]) == pytest.approx(log_loss(truth.ravel(), probability.ravel()))
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_no_temperature_beside_it_has_a_smaller_loss_in_scikit_learn(exclusive: bool) -> None:
+    probability, truth = (draw_exclusive if exclusive else draw_binary)(1.5, 2000)
+    found = fit_temperature([(probability, truth)], exclusive)
+    label = truth.int().argmax(1) if exclusive else truth.ravel()
+    losses = []
+    for factor in (0.98, 1.0, 1.02):
+        scaled = apply_temperature(probability, factor * found, exclusive)
+        losses.append(log_loss(label, scaled if exclusive else scaled.ravel()))
+    assert losses[1] < min(losses[0], losses[2])
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize("saturated", [False, True])
+def test_a_fit_that_ends_at_a_bound_is_refused(exclusive: bool, saturated: bool) -> None:
+    """Of a model that is always right, ever smaller temperatures; of one that knows nothing or less, ever larger."""
+    label = torch.nn.functional.one_hot(torch.arange(300) % 3, 3).bool()
+    right = label.float() if saturated else (0.5 * label.float() + 0.2) / 1.1
+    with pytest.raises(ValueError, match=r"ends at temperature 0\.05; expected one between 0\.05 and 20; .*more cases"):
+        fit_temperature([(right, label)], exclusive)
+    for guess in (right.roll(1, 0), torch.full((300, 3), 1 / 3 if exclusive else 0.5)):
+        with pytest.raises(ValueError, match="ends at temperature 20; .*labels and checkpoint belong together"):
+            fit_temperature([(guess, label)], exclusive)
+
+
+def test_the_loss_of_the_true_class_is_that_of_scikit_learn() -> None:
     probability, truth = draw_exclusive(1.5, 1000)
-    expected = log_loss(truth.int().argmax(1), probability)
-    assert mean_log_loss([(probability, truth)], exclusive=True) == pytest.approx(expected)
+    parts = [(probability[part], truth[part]) for part in (slice(0, 300), slice(300, None))]
+    assert class_log_loss(parts) == pytest.approx(log_loss(truth.int().argmax(1), probability))
 
 
 @pytest.mark.parametrize("wrong", [0, -1.0, float("nan"), float("inf"), "2", True, None])

@@ -112,9 +112,11 @@ def test_reliability_in_words(frequency, verdict):
     bins = ReliabilityBins(
         np.linspace(0, 1, 5), np.array([90, 0, 2, 6]), np.array([0.1, np.nan, 0.6, 1.0]), np.full(4, frequency)
     )
-    assert verdict in reliability_line(bins) and "mean probability is 90.0 %" in reliability_line(bins)
+    line = reliability_line(bins)
+    assert line.startswith("Of pixels with a refined probability above one half, the mean probability is 90.0 %")
+    assert verdict in line
     empty = ReliabilityBins(bins.edges, np.array([9, 0, 0, 0]), np.array([0.1] + [np.nan] * 3), bins.frequency)
-    assert "nothing was marked" in reliability_line(empty)
+    assert reliability_line(empty) == "No bin of pixels has a mean refined probability above one half."
 
 
 def test_retention_in_words():
