@@ -29,16 +29,12 @@ def ablate(
     """
     from hidiff_monai.ablation import run_ablation
     from hidiff_monai.bundle_runs import find_bundle
+    from hidiff_monai.io.command_line import as_list
 
     folder = find_bundle(bundle)
     output = folder / "output" / "ablation" if output_dir is None else Path(str(output_dir)).expanduser()
     data = {} if dataset_dir is None else {"dataset_dir": str(Path(str(dataset_dir)).expanduser().resolve())}
-    chosen = None if variants is None else _as_list(variants)
-    table = run_ablation(folder, output, chosen, _as_list(seeds), section, {**data, **overrides})
+    chosen = None if variants is None else as_list(variants)
+    table = run_ablation(folder, output, chosen, as_list(seeds), section, {**data, **overrides})
     if table is not None:
         print(f"{table}\n\n{output / 'ablation.png'}")
-
-
-def _as_list(value: Any) -> list[Any]:
-    """Fire gives one value as it is, several as a tuple or a list."""
-    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -18,7 +18,7 @@ from hidiff_monai.calibration.verb import calibrate
 from hidiff_monai.data_verbs import datalist, prepare
 from hidiff_monai.dial.verb import dial
 from hidiff_monai.export.verb import export
-from hidiff_monai.io.command_line import tell_torchrun
+from hidiff_monai.io.command_line import as_list, tell_torchrun
 from hidiff_monai.io.errors import find_value_error
 from hidiff_monai.prediction_verb import predict
 from hidiff_monai.sharing.verb import publish_check
@@ -118,7 +118,7 @@ def cross_validate(
     """
     from hidiff_monai.cross_validation import run_cross_validation
 
-    chosen = None if folds is None else _as_list(folds)
+    chosen = None if folds is None else as_list(folds)
     report = run_cross_validation(bundle, dataset_dir, output_dir, datalist_file, chosen, overrides)
     if report is not None:
         print("report:", report)
@@ -251,12 +251,7 @@ def reproduce(dataset: str, source: str, output_dir: str, seeds: tuple[int, ...]
     """
     from hidiff_monai.reproduction import run_reproduction
 
-    print(run_reproduction(dataset, source, output_dir, _as_list(seeds), overrides))
-
-
-def _as_list(value: Any) -> list[Any]:
-    """Fire gives one value as it is, several as a tuple or a list."""
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+    print(run_reproduction(dataset, source, output_dir, as_list(seeds), overrides))
 
 
 VERBS: dict[str, Callable[..., None]] = {

@@ -32,7 +32,7 @@ def predict(
     Run again, it goes on where it was stopped; exits with 1 where a case failed. Processes of torchrun share the cases.
 
     Args:
-        bundle: the bundle's folder, for example bundles/acdc.
+        bundle: the bundle's folder, or the name of one in bundles/, for example acdc.
         input: a DICOM file, a folder tree with series, a NIfTI file, a picture, or a folder of these.
         output: the folder for everything that is written, outside the input.
         checkpoint: the weights; the bundle's models/model.pt, or what its training wrote, where it is left out.
@@ -52,13 +52,15 @@ def predict(
         dial: its dial.json, or the folder; docs/ of the bundle where it is left out.
         overrides: any other key of the bundle's inference configuration, for example --image_size [128,128].
     """
+    from hidiff_monai.bundle_runs import find_bundle
     from hidiff_monai.io.command_line import tell_torchrun
     from hidiff_monai.prediction import Budget, format_summary, run_prediction
 
     if dial is not None and budget_ms is None:
         raise ValueError(f"--dial {dial} without --budget-ms; expected milliseconds a case too: add them")
+    folder = Path(str(bundle)).expanduser()
     manifest = run_prediction(
-        bundle,
+        folder if folder.exists() else find_bundle(bundle),
         input,
         output,
         checkpoint,

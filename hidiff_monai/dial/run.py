@@ -14,6 +14,7 @@ from hidiff_monai import __version__
 from hidiff_monai.bundle_runs import find_config
 from hidiff_monai.dial.grid import make_grid
 from hidiff_monai.dial.measure import measure_setting
+from hidiff_monai.dial.overrides import describe_overrides, require_free
 from hidiff_monai.dial.results import Content, DialResults
 from hidiff_monai.dial.subject import Subject, load_subject
 from hidiff_monai.environment import read_processor
@@ -53,8 +54,10 @@ def run_dial(
         A table of all that the file holds, and the places of the files.
 
     Raises:
-        ValueError: if something is missing or wrong, or the output holds a measurement of something else.
+        ValueError: if something is missing or wrong, an override is the verb's own, or the output holds a measurement
+            of something else.
     """
+    require_free(overrides or {})
     subject = load_subject(bundle, dataset_dir, datalist_file, section, checkpoint, device, overrides)
     grid = make_grid(subject.network.scheduler.num_train_timesteps, steps, samples)
     folder = require_writable(subject.bundle / "docs" if output is None else Path(str(output)).expanduser())
@@ -82,7 +85,7 @@ def describe_subject(subject: Subject, section: str, overrides: Mapping[str, Any
         "checkpoint_sha256": hash_file(subject.checkpoint),
         "data_sha256": subject.hash_data(),
         "config_sha256": [hash_file(config) for config in configs],
-        "overrides": json.loads(json.dumps(dict(overrides), default=str)),
+        "overrides": describe_overrides(overrides),
         "refiner": subject.refiner,
         "device": torch.cuda.get_device_name(subject.device) if is_cuda else subject.device.type,
         "cpu": read_processor().model,

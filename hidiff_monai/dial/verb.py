@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 
@@ -22,10 +23,11 @@ def dial(
     Run again, it goes on where it was stopped.
 
     Args:
-        bundle: the bundle's folder, for example bundles/drive.
+        bundle: the bundle's folder, or the name of one in bundles/, for example drive.
         dataset_dir: the folder that the datalist's paths are relative to.
         datalist_file: the bundle's own where it is left out.
-        section: validation, test or training; what is chosen by the test cases is not tested by them any more.
+        section: validation, test or training; what is chosen by the test cases is not tested by them any more, and
+            `hidiff predict` refuses what the training cases say.
         checkpoint: the weights; the bundle's models/model.pt, or what its training wrote, where it is left out.
         output: the folder for dial.json and dial.png; docs/ of the bundle where it is left out.
         steps: the only numbers of steps to measure, for example 1,2,5; 1, 2, 3, 5 and 10 where it is left out.
@@ -33,25 +35,21 @@ def dial(
         device: cuda, mps or cpu; the best there is where it is left out.
         overrides: any other key of the bundle's train.json or evaluate.json, for example --crop_size [128,128].
     """
+    from hidiff_monai.bundle_runs import find_bundle
     from hidiff_monai.dial.run import run_dial
+    from hidiff_monai.io.command_line import as_list
 
+    folder = Path(str(bundle)).expanduser()
     text = run_dial(
-        bundle,
+        folder if folder.exists() else find_bundle(bundle),
         dataset_dir,
         datalist_file,
         section,
         checkpoint,
         output,
-        _numbers(steps),
-        _numbers(samples),
+        None if steps is None else as_list(steps),
+        None if samples is None else as_list(samples),
         device,
         overrides,
     )
     print(text)
-
-
-def _numbers(value: Any) -> list[Any] | None:
-    """What fire made of 1,2 or of 1."""
-    if value is None:
-        return None
-    return list(value) if isinstance(value, (list, tuple)) else [value]

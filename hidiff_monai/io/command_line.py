@@ -1,4 +1,4 @@
-"""What MONAI's command line leaves unsaid: keys that no configuration has, and why a run ended."""
+"""What Fire's and MONAI's command lines leave unsaid: lists, keys that no configuration has, and why a run ended."""
 
 from __future__ import annotations
 
@@ -52,6 +52,11 @@ def guard_command_line(arguments: Sequence[str] | None = None) -> None:
             raise ValueError(f"--{name} {value} would be read as text; expected {READ_AS_TEXT[value]}")
         if is_key and value == "None":
             raise ValueError(f"--{name} None would be left out; expected an expression, in quotes: --{name} '$None'")
+
+
+def as_list(value: Any) -> list[Any]:
+    """What Fire made of ``1,2``, a tuple or a list, or of ``1``, which it gives as it is."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def require_known_key(name: str, content: Any) -> None:

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hidiff_monai.prediction.budget import Candidate
 from hidiff_monai.prediction.sampler import SamplerSetting
 
 DIAL_FILE, DIAL_PICTURE = "dial.json", "dial.png"
 
+logger = logging.getLogger(__name__)
 
-def read_dial(file: Path, checkpoint_sha256: str, samples: int, max_steps: int) -> list[Candidate]:
-    """The settings that a prediction can take, with their Dice.
 
-    Hard decisions get the chains for the uncertainty that the prediction adds. One hard step is always among them, as
-    the cheapest there is, without a Dice where it was not measured; the prior alone is not: a prediction refines.
+class Dial(NamedTuple):
+    """What a prediction takes from the file.
+
+    Attributes:
+        candidates: the settings that it can run.
+        section: of the datalist, whose cases were scored; None where the file does not say.
+    """
+
+    candidates: list[Candidate]
+    section: str | None
+
+
+def read_dial(file: Path, checkpoint_sha256: str, samples: int, max_steps: int) -> Dial:
+    """The settings that a prediction can take, with their Dice; a warning where test cases tell it.
+
+    Hard decisions get the chains for the uncertainty that the prediction adds. One hard step is always among them, for
+    when nothing fits, without a Dice where it was not measured; the prior alone is not: a prediction refines.
 
     Args:
         file: `dial.json`.
@@ -26,7 +41,7 @@ def read_dial(file: Path, checkpoint_sha256: str, samples: int, max_steps: int) 
         max_steps: T of the network.
 
     Raises:
-        ValueError: if it is missing or broken, or was measured with other weights.
+        ValueError: if it is missing or broken, or was measured with other weights or on training cases.
     """
     content = _read(file)
     if content.get("checkpoint_sha256") != checkpoint_sha256:
@@ -36,17 +51,40 @@ def read_dial(file: Path, checkpoint_sha256: str, samples: int, max_steps: int) 
             f"{checkpoint_sha256[:12]}...; expected the same: run `hidiff dial <bundle> <data set> --checkpoint <file> "
             "--output <folder>`, and give --dial <folder>"
         )
+    section = content.get("section")
+    _require_unseen(file, section)
     try:
-        known = {SamplerSetting.from_dict(row): float(row["dice_mean"]) for row in content["settings"]}
-    except (KeyError, TypeError, ValueError) as error:
+        measured = [_read_row(row) for row in content["settings"]]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{file}: {type(error).__name__} in its settings; {_MEND}") from error
     first = SamplerSetting("hard", 1)
-    known.setdefault(first, math.nan)
-    return [
-        Candidate(setting._replace(samples=samples) if setting.sampler == "hard" else setting, dice)
-        for setting, dice in known.items()
-        if not setting.is_prior and setting.steps <= max_steps
+    measured += [] if any(candidate.setting == first for candidate in measured) else [Candidate(first, math.nan)]
+    candidates = [
+        candidate._replace(setting=candidate.setting._replace(samples=samples))
+        if candidate.setting.sampler == "hard"
+        else candidate
+        for candidate in measured
+        if not candidate.setting.is_prior and candidate.setting.steps <= max_steps
     ]
+    return Dial(candidates, None if section is None else str(section))
+
+
+def _read_row(row: dict[str, Any]) -> Candidate:
+    """A setting as it was measured; rows of earlier versions do not tell the cases."""
+    cases = row.get("dice_cases")
+    by_case = None if cases is None else {str(name): float(dice) for name, dice in cases.items()}
+    return Candidate(SamplerSetting.from_dict(row), float(row["dice_mean"]), by_case)
+
+
+def _require_unseen(file: Path, section: Any) -> None:
+    """What a setting is worth on cases that the weights were fitted to says nothing of others."""
+    if section == "training":
+        raise ValueError(
+            f"{file}: was measured on section 'training', which the weights were fitted to; expected 'validation': run "
+            "`hidiff dial <bundle> <data set>` without --section"
+        )
+    if section == "test":
+        logger.warning("%s was measured on section 'test': a setting chosen by it is not tested there any more", file)
 
 
 _MEND = "expected what `hidiff dial <bundle> <data set>` writes: run it"

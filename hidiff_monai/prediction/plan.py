@@ -20,10 +20,11 @@ from hidiff_monai.prediction.case import infer_case, read_case
 from hidiff_monai.prediction.dial_file import DIAL_FILE, read_dial
 from hidiff_monai.prediction.model import Model
 from hidiff_monai.prediction.sampler import SamplerSetting
+from hidiff_monai.prediction.timing import WARM_UP
 from hidiff_monai.prediction.workload import network_megapixels
 
 PLAN_FILE = "budget.json"
-WARM_UP, REPEATS = 2, 3  # a CUDA graph is recorded at the second call
+REPEATS = 3  # timed calls, after those for warming up
 MOST_STEPS_TIMED = 10  # chain steps of the longer measurement
 CHOSEN = ("num_inference_steps", "sampler")  # keys of a configuration
 SHORT, FALLBACK = SamplerSetting("hard", 1), SamplerSetting("ddim", 1, 4)
@@ -76,6 +77,7 @@ class Plan:
     Attributes:
         budget: the user's.
         dial_sha256: of the file that the Dice come from.
+        dial_section: whose cases were scored there; None where it does not say.
         candidates: the settings to choose from.
         cost: of this machine.
         megapixels: of the case it was measured on, as the network sees it.
@@ -84,6 +86,7 @@ class Plan:
 
     budget: Budget
     dial_sha256: str
+    dial_section: str | None
     candidates: list[Candidate]
     cost: Cost
     megapixels: float
@@ -105,6 +108,7 @@ class Plan:
             "described": self.choice.setting.describe(),
             "dial_dice": None if math.isnan(self.choice.dice) else self.choice.dice,
             "dial_sha256": self.dial_sha256,
+            "dial_section": self.dial_section,
             "estimated_ms": round(1000 * self.choice.seconds, 1),
             "fits": self.choice.fits,
             "megapixels": round(self.megapixels, 4),
@@ -130,12 +134,12 @@ def make_plan(
         shorten: takes folders out of a message.
 
     Raises:
-        ValueError: if there is no dial for these weights, or no case can be read to be timed.
+        ValueError: if there is no dial for these weights, see `read_dial`, or no case can be read to be timed.
     """
     file = budget.file(model.bundle)
     samples = model.sampling.num_samples or model.network.num_samples
     checkpoint = hash_file(model.checkpoint)
-    candidates = read_dial(file, checkpoint, samples, model.network.scheduler.num_train_timesteps)
+    candidates, section = read_dial(file, checkpoint, samples, model.network.scheduler.num_train_timesteps)
     dial = hash_file(file)
     key = {
         "settings": model.settings,
@@ -157,13 +161,13 @@ def make_plan(
     choice = choose_setting(candidates, cost, megapixels, budget.milliseconds / 1000)
     if not choice.fits:
         logger.warning(
-            "--budget-ms %g: nothing fits; the cheapest is taken (%s), which is estimated to take %.0f ms a case%s",
+            "--budget-ms %g: nothing fits; one hard step is taken (%s), which is estimated to take %.0f ms a case%s",
             budget.milliseconds,
             choice.setting.describe(),
             1000 * choice.seconds,
             "; --samples 1 leaves out the chains for the uncertainty" if samples > 1 else "",
         )
-    return Plan(budget, dial, candidates, cost, megapixels, choice)
+    return Plan(budget, dial, section, candidates, cost, megapixels, choice)
 
 
 def _measure(

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 USUAL = 0.9  # share of the reference cases that are at most this uncertain
-SAME = ("bundle", "checkpoint_sha256", "steps", "samples", "sampler", "threshold")
+SAME = ("bundle", "checkpoint_sha256", "steps", "samples", "sampler", "temperature", "threshold")
+BEFORE = {"temperature": 1.0}  # what manifests mean that were written before a key was there
 FEWEST = 5
 
 
@@ -53,11 +54,12 @@ def read_usual(folder: str | Path, facts: Mapping[str, Any]) -> Usual:
             f"--reference {folder}: no manifest.json of an earlier run ({type(error).__name__}); expected the output "
             "folder of `hidiff predict` on cases the model is known on: make it first"
         ) from error
-    other = [key for key in SAME if manifest.get(key) != facts[key]]
+    theirs = {key: manifest.get(key, BEFORE.get(key)) for key in SAME}
+    other = [key for key in SAME if theirs[key] != facts[key]]
     if other:
         key = other[0]
         raise ValueError(
-            f"--reference {folder}: its {key} is {manifest.get(key)!r}, that of this run {facts[key]!r}; expected the "
+            f"--reference {folder}: its {key} is {theirs[key]!r}, that of this run {facts[key]!r}; expected the "
             "same model and settings: predict the reference cases anew"
         )
     if len(done) < FEWEST:

@@ -307,7 +307,7 @@ def _choose_for_case(run: _Run, name: str, image: torch.Tensor) -> dict[str, Any
     choice = run.plan.choose(network_megapixels(run.model.inferer, image.shape[1:]))
     choice.setting.apply(run.model.sampling)
     if run.plan.choice.fits and choice.setting != run.plan.choice.setting:
-        which = "the best that fits" if choice.fits else "the cheapest, which does not fit either"
+        which = "the best that fits" if choice.fits else "one hard step, which does not fit either"
         tqdm.write(f"{name}: too large for the run's setting, takes {which}: {choice.setting.describe()}")
     told = {"setting": choice.setting._asdict(), "described": choice.setting.describe()}
     return {**told, "estimated_ms": _ms(choice.seconds)}

@@ -10,6 +10,8 @@ import torch
 
 Result = TypeVar("Result")
 
+WARM_UP = 2  # untimed calls at each new shape on an accelerator: a CUDA graph is recorded at the second
+
 
 def time_call(function: Callable[[], Result], device: torch.device) -> tuple[Result, float]:
     """What a function returns, and the seconds until its device had done all of it."""

@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from hidiff_monai.io import guard_command_line
-from hidiff_monai.io.command_line import describe_lost_process
+from hidiff_monai.io.command_line import as_list, describe_lost_process
 
 
 @pytest.fixture
@@ -128,3 +129,10 @@ def test_keys_of_a_file_of_tracking_settings_pass(config: str, tmp_path: Path) -
     settings = tmp_path / "tracking.json"
     settings.write_text(json.dumps({"handlers_id": {}, "configs": {"aim_repo": "somewhere"}}))
     guard_command_line(["run", "--config_file", config, "--tracking", str(settings), "--aim_repo", "here"])
+
+
+@pytest.mark.parametrize(
+    ("value", "items"), [((1, 2), [1, 2]), ([1, 2], [1, 2]), (1, [1]), ("v4", ["v4"]), ((), []), (None, [None])]
+)
+def test_one_value_is_a_list_of_one(value: Any, items: list[Any]) -> None:
+    assert as_list(value) == items

@@ -31,7 +31,8 @@ def dial(tmp_path: Path, bundle_arguments: Arguments) -> Callable[[str], Path]:
     def write(name: str) -> Path:
         settings = [dict(zip(("sampler", "steps", "samples"), key, strict=True)) for key in DICE]
         rows = [{**setting, "dice_mean": dice} for setting, dice in zip(settings, DICE.values(), strict=True)]
-        content = {"checkpoint_sha256": hash_file(bundle_arguments(name)["checkpoint"]), "settings": rows}
+        content = {"section": "validation", "settings": rows}
+        content["checkpoint_sha256"] = hash_file(bundle_arguments(name)["checkpoint"])
         (tmp_path / "dial").mkdir(exist_ok=True)
         (tmp_path / "dial" / "dial.json").write_text(json.dumps(content))
         return tmp_path / "dial"
@@ -75,7 +76,7 @@ def test_a_run_takes_the_best_that_fits_and_says_so(
     write_photograph(tmp_path / "in" / "x.png")
     run: dict[str, Any] = {"source": tmp_path / "in", "output": tmp_path / "out", **bundle_arguments("kvasir_seg")}
     manifest = run_prediction(**run, samples=samples, budget=Budget(milliseconds, dial("kvasir_seg")))
-    assert {key: manifest[key] for key in chosen} == chosen
+    assert {key: manifest[key] for key in chosen} == chosen and manifest["budget"]["dial_section"] == "validation"
     (case,) = manifest["cases"]
     assert case["setting"] == manifest["budget"]["setting"] == chosen
     assert case["estimated_ms"] == pytest.approx(estimated_ms) and 0 < case["inference_ms"] < 1000 * case["seconds"]
@@ -101,7 +102,7 @@ def test_the_mask_is_that_of_the_setting_chosen(
         assert (tmp_path / "chosen" / name).read_bytes() == (tmp_path / "given" / name).read_bytes()
 
 
-def test_where_nothing_fits_the_cheapest_is_taken_with_a_warning(
+def test_where_nothing_fits_one_hard_step_is_taken_with_a_warning(
     tmp_path: Path,
     bundle_arguments: Arguments,
     write_photograph: Callable[..., None],
@@ -116,7 +117,7 @@ def test_where_nothing_fits_the_cheapest_is_taken_with_a_warning(
     assert manifest["budget"]["setting"] == {"sampler": "hard", "steps": 1, "samples": 4}
     assert manifest["budget"]["fits"] is False
     assert (
-        "--budget-ms 0.001: nothing fits" in caplog.text
+        "--budget-ms 0.001: nothing fits; one hard step is taken" in caplog.text
         and "estimated to take 50 ms a case; --samples 1" in caplog.text
     )
     assert "1 case(s) took longer than the budget" in format_summary(manifest, tmp_path / "out")
@@ -177,7 +178,8 @@ def test_the_machine_is_timed_on_the_first_case_that_can_be_read(
     manifest = run_prediction(budget=Budget(1e6, folder), **run)
     assert [case["status"] for case in manifest["cases"]] == ["failed", "done"]
     budget = manifest["budget"]
-    assert budget["step_ms_per_megapixel"] > 0 and budget["fixed_ms_per_megapixel"] >= 0
+    parts = [budget[f"{name}_ms_per_megapixel"] for name in ("fixed", "step")]
+    assert min(parts) >= 0 and max(parts) > 0  # one of them is 0 where the clock was disturbed
     expected = (budget["fixed_ms_per_megapixel"] + 20 * budget["step_ms_per_megapixel"]) * KVASIR_MEGAPIXELS
     assert budget["setting"]["sampler"] == "ddim" and budget["estimated_ms"] == pytest.approx(expected, abs=0.1)
 
@@ -230,6 +232,8 @@ def test_options_that_contradict_are_refused_on_the_command_line(
         (["--budget-ms", "500", "--network_def#sampler", "ddim"], "with --network_def#sampler ddim; expected one"),
         (["--dial", "x"], "error: --dial x without --budget-ms"),
         (["--budget-ms", "500"], "kvasir_seg/docs/dial.json is missing"),
+        (["--budget-ms", "500", "--bundle", "kvasir_seg"], "bundles/kvasir_seg/docs/dial.json is missing"),  # its name
+        (["--bundle", "kvasir"], "error: kvasir is no bundle's folder; expected one with configs/, or one of ['acdc'"),
     ):
         with pytest.raises(SystemExit) as end:
             main([*line, *options])

@@ -1,0 +1,66 @@
+"""Keys of the configuration that a user gives `hidiff dial`: which it takes, and how they are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PLACES = {
+    "bundle_root": "name the bundle's folder first",
+    "dataset_dir": "name the data set's folder second",
+    "datalist_file": "give --datalist_file",
+    "section": "give --section",
+    "checkpoint": "give --checkpoint",
+    "device": "give --device",
+    "output_dir": "give --output",
+    "model_dir": "give --checkpoint",
+    "initial_weights": "give --checkpoint",
+    "evaluation_dir": "give --output",
+    "history_file": "leave it out, nothing reads it",
+}
+MEASURED = {
+    "num_inference_steps": "give --steps",
+    "num_samples": "give --samples",
+    "sampler": "leave it out, hard and DDIM are measured",
+    "outputs": "leave it out",
+}
+_QUOTED = re.compile(r"""(['"])(~?/[^'"]*)\1""")  # an absolute path in an expression
+
+
+def require_free(overrides: Mapping[str, Any]) -> None:
+    """None of the keys is one that `hidiff dial` sets itself: the value given would be told and not used.
+
+    Args:
+        overrides: keys of the configuration and their values.
+
+    Raises:
+        ValueError: names the key and the option in its place.
+    """
+    for key, value in overrides.items():
+        mend = PLACES.get(key) or MEASURED.get(key.split("#")[-1])
+        if mend is not None:
+            raise ValueError(
+                f"--{key} {value!r}: `hidiff dial` sets it; expected other keys of the configuration: {mend}"
+            )
+
+
+def describe_overrides(overrides: Mapping[str, Any]) -> Any:
+    """As JSON values, with the last part alone of what is a path of this machine: the file may be published."""
+    return _without_folders(json.loads(json.dumps(dict(overrides), default=str)))
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    path = os.path.expanduser(value)
+    if os.path.isabs(path) or os.path.exists(path):
+        return Path(path).name or value
+    return _QUOTED.sub(lambda match: f"{match[1]}{Path(match[2]).name}{match[1]}", value)
