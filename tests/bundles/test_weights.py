@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hidiff_monai.io import load_weights, read_checkpoint
+from hidiff_monai.io import hash_file, load_weights, read_checkpoint
+from hidiff_monai.prediction.dial_file import read_dial
 from hidiff_monai.prediction.model import build_part, parse_config, read_config
 from hidiff_monai.prediction.run import run_prediction
 
@@ -27,6 +28,12 @@ def test_weights_belong_to_the_network_of_the_bundle(name: str) -> None:
     state = read_checkpoint(file)
     assert file.stat().st_size < LARGEST and state.keys() == network.state_dict().keys()
     assert all(value.isfinite().all() for value in state.values())
+
+
+@pytest.mark.parametrize("dial", sorted(BUNDLES.glob("*/docs/dial.json")), ids=lambda file: file.parts[-3])
+def test_a_dial_was_measured_with_the_weights_of_its_bundle(dial: Path) -> None:
+    checkpoint = hash_file(dial.parents[1] / "models" / "model.pt")
+    assert read_dial(dial, checkpoint, samples=4, max_steps=10).section == "validation"
 
 
 def test_three_images_score_as_recorded(drive_dir: Path, tmp_path: Path) -> None:
