@@ -1,7 +1,7 @@
 """What each part of HiDiff is worth: the paper's ablations (Tables IX and X) on a bundle's own data."""
 
 from hidiff_monai.ablation.gaussian import GaussianDiffusionLoss, GaussianHiDiff, GaussianRefiner, GaussianScheduler
-from hidiff_monai.ablation.networks import RefinerWithoutXFormer, with_segmentor
+from hidiff_monai.ablation.networks import RefinerWithoutXFormer
 from hidiff_monai.ablation.run import run_ablation
 
 __all__ = [
@@ -11,5 +11,4 @@ __all__ = [
     "GaussianScheduler",
     "RefinerWithoutXFormer",
     "run_ablation",
-    "with_segmentor",
 ]

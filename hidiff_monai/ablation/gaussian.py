@@ -60,6 +60,10 @@ class GaussianScheduler(BernoulliScheduler):
         of_mask = alpha_bar_prev.sqrt() * (1 - keep) * (2 * original_samples - 1)
         return (of_mask + keep.sqrt() * (1 - alpha_bar_prev) * sample) / (1 - alpha_bar)
 
+    def estimate_original(self, sample: torch.Tensor, model_output: torch.Tensor) -> torch.Tensor:
+        """y0_hat, which is what the `GaussianRefiner` gives."""
+        return model_output
+
     def step(
         self,
         model_output: torch.Tensor,
@@ -87,7 +91,12 @@ class GaussianScheduler(BernoulliScheduler):
 
         Returns:
             (x_s, y0_hat), each of the shape of ``sample``.
+
+        Raises:
+            ValueError: as ``BernoulliScheduler.step`` does.
         """
+        self._check_step(timestep, prev_timestep, sampler)
+        self._check_shapes(sample, model_output)
         if prev_timestep == -1:
             return model_output, model_output
         t = torch.full([len(sample)], timestep, dtype=torch.long, device=sample.device)

@@ -1,18 +1,14 @@
-"""Networks with a part taken out, and the start that all rows of an ablation share."""
+"""Networks with a part taken out."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from hidiff_monai.io import check_architecture, read_checkpoint
-from hidiff_monai.networks import DiffusionRefiner, HiDiff
+from hidiff_monai.networks import DiffusionRefiner
 from hidiff_monai.networks.blocks import ConvBlock, DownLevel
-
-Network = TypeVar("Network", bound=HiDiff)
 
 
 class RefinerWithoutXFormer(DiffusionRefiner):
@@ -39,16 +35,3 @@ class _ConcatenatedCondition(nn.Module):
     def forward(self, diffusion: torch.Tensor, prior: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         """Called as ``CrossTransformer`` is."""
         return self.condition(diffusion, embedding, prior)
-
-
-def with_segmentor(network: Network, path: str | Path) -> Network:
-    """The network with the segmentor of a checkpoint, and its refiner as it is.
-
-    Raises:
-        ValueError: when the file cannot be read, or holds another segmentor.
-    """
-    prefix = "segmentor."
-    state = {key[len(prefix) :]: value for key, value in read_checkpoint(path).items() if key.startswith(prefix)}
-    check_architecture(network.segmentor, state, str(path))
-    network.segmentor.load_state_dict(state)
-    return network

@@ -111,8 +111,13 @@ def score_line(
     )
 
 
-def format_markdown(lines: Sequence[Line]) -> str:
-    """The table, and what its columns mean."""
+def format_markdown(lines: Sequence[Line], num_seeds: int = 1) -> str:
+    """The table, and what its columns mean.
+
+    Args:
+        lines: its rows.
+        num_seeds: trainings behind each.
+    """
     head = (
         "row",
         "loss",
@@ -130,9 +135,12 @@ def format_markdown(lines: Sequence[Line]) -> str:
     rows = [head, ("---",) * len(head), *map(_cells, lines)]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     first = lines[0]
+    trainings = "one training" if num_seeds == 1 else f"{num_seeds} trainings"
     return (
-        f"{table}\n\n{first.cases} cases of {first.patients} patients; means over cases (and seeds), whole images or "
-        "volumes, HD95 in voxels. Intervals: paired bootstrap, p: Wilcoxon signed-rank test, both over patients."
+        f"{table}\n\n{first.cases} cases of {first.patients} patients, {trainings} a row; means over cases (and seeds) "
+        "of whole images or volumes; HD95 in voxels, over cases where variant and segmentor alone have one. Intervals "
+        "(paired bootstrap) and p (Wilcoxon signed-rank test) are over patients: they say nothing of how another "
+        f"training would end, and p is not corrected for the {len(lines)} rows."
     )
 
 

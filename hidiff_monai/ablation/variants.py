@@ -43,7 +43,7 @@ class Sampling:
 
 
 AS_BUNDLE = Sampling()
-_STEPS = tuple(Sampling("hard", steps) for steps in (1, 2, 5, 10))
+_STEPS = tuple(Sampling("hard", steps) for steps in (2, 5, 10))
 _CHAINS = tuple(Sampling(sampler, 10, samples) for sampler in ("ddim", "ddpm") for samples in (1, 4, 16))
 
 

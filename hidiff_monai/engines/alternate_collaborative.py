@@ -172,7 +172,7 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
             noisy = self._draw(labels, prior)
             noise_logits = network.refiner(images, noisy.sample, prior, features, noisy.timesteps)
         output["prior"] = prior
-        output[Keys.PRED] = (noisy.sample - noise_logits.detach().float().sigmoid()).abs()
+        output[Keys.PRED] = network.scheduler.estimate_original(noisy.sample, noise_logits.detach().float().sigmoid())
         self.fire_event(IterationEvents.FORWARD_COMPLETED)
         loss = self.loss_function(noise_logits, noisy.sample, labels, prior, noisy.timesteps)
         self._descend("loss_refiner", loss, self.optimizer, network.refiner)

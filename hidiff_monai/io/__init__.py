@@ -5,6 +5,7 @@ from hidiff_monai.io.checkpoint import (
     load_weights,
     read_checkpoint,
     save_checkpoint,
+    with_segmentor,
     with_weights,
 )
 from hidiff_monai.io.command_line import guard_command_line, require_known_key
@@ -44,6 +45,7 @@ __all__ = [
     "require_writable",
     "restore_to_source",
     "save_checkpoint",
+    "with_segmentor",
     "with_weights",
     "write_atomically",
     "write_mask",

@@ -89,6 +89,20 @@ def with_weights(network: nn.Module, path: str | Path | None) -> nn.Module:
     return network
 
 
+def with_segmentor(network: nn.Module, path: str | Path) -> nn.Module:
+    """A joint network that has taken up the segmentor of a checkpoint, and whose refiner stays as it is.
+
+    Raises:
+        ValueError: when the file cannot be read, or holds another segmentor.
+    """
+    prefix = "segmentor."
+    state = {key[len(prefix) :]: value for key, value in read_checkpoint(path).items() if key.startswith(prefix)}
+    segmentor = network.get_submodule(prefix[:-1])
+    check_architecture(segmentor, state, str(path))
+    segmentor.load_state_dict(state)
+    return network
+
+
 def check_architecture(network: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
     """Compares a flat state dict with a network, key by key and shape by shape.
 

@@ -102,7 +102,7 @@ class BernoulliDiffusionLoss(nn.Module):
         noise_logits, sample, original_samples, prior = (
             value.to(dtype) for value in (noise_logits, sample, original_samples, prior)
         )
-        pred_original = (sample - torch.sigmoid(noise_logits)).abs()
+        pred_original = self.scheduler.estimate_original(sample, torch.sigmoid(noise_logits))
         prev_timesteps = timesteps - 1
         true_posterior = self.scheduler.posterior(sample, original_samples, prior, timesteps, prev_timesteps)
         posterior = self.scheduler.posterior(sample, pred_original, prior, timesteps, prev_timesteps)

@@ -211,16 +211,10 @@ class BernoulliScheduler(Scheduler):
         Raises:
             ValueError: when the sampler is unknown or not -1 <= s < t < T.
         """
-        if sampler not in ("ddim", "ddpm", "hard"):
-            raise ValueError(f"sampler is '{sampler}'; expected 'ddim', 'ddpm' or 'hard'")
-        if not -1 <= prev_timestep < timestep < self.num_train_timesteps:
-            raise ValueError(
-                f"prev_timestep {prev_timestep}, timestep {timestep}; expected -1 <= prev_timestep < timestep < "
-                f"{self.num_train_timesteps}: take both from set_timesteps"
-            )
+        self._check_step(timestep, prev_timestep, sampler)
         self._check_shapes(sample, model_output)
         self._check_shapes(sample, prior)
-        pred_original = (sample - model_output).abs()
+        pred_original = self.estimate_original(sample, model_output)
         if prev_timestep == -1:
             return pred_original, pred_original
         if sampler == "hard":
@@ -234,6 +228,19 @@ class BernoulliScheduler(Scheduler):
             sigma = (1 - alpha_bar_prev) / (1 - alpha_bar)
             mean = sigma * sample + (alpha_bar_prev - sigma * alpha_bar) * pred_original
         return torch.bernoulli(mean.clamp(0, 1), generator=generator).to(sample.dtype), pred_original
+
+    def estimate_original(self, sample: torch.Tensor, model_output: torch.Tensor) -> torch.Tensor:
+        """Calibration, HiDiff Eq. 10: y0_hat = |y_t - eps_hat|, from y_t in {0, 1} and eps_hat in [0, 1]."""
+        return (sample - model_output).abs()
+
+    def _check_step(self, timestep: int, prev_timestep: int, sampler: str) -> None:
+        if sampler not in ("ddim", "ddpm", "hard"):
+            raise ValueError(f"sampler is '{sampler}'; expected 'ddim', 'ddpm' or 'hard'")
+        if not -1 <= prev_timestep < timestep < self.num_train_timesteps:
+            raise ValueError(
+                f"prev_timestep {prev_timestep}, timestep {timestep}; expected -1 <= prev_timestep < timestep < "
+                f"{self.num_train_timesteps}: take both from set_timesteps"
+            )
 
     def _check_shapes(self, mask: torch.Tensor, other: torch.Tensor) -> None:
         if mask.shape != other.shape:

@@ -54,6 +54,15 @@ def test_deterministic_steps_keep_the_noise(scheduler: GaussianScheduler) -> Non
     assert torch.equal(scheduler.step(mask, 0, state(0), mask, -1)[0], mask)
 
 
+def test_what_no_chain_does_is_refused(scheduler: GaussianScheduler) -> None:
+    state = torch.zeros(1, 1, 4)
+    with pytest.raises(ValueError, match="sampler is 'dpm'; expected"):
+        scheduler.step(state, 5, state, state, 2, "dpm")
+    with pytest.raises(ValueError, match="prev_timestep 6, timestep 5; expected"):
+        scheduler.step(state, 5, state, state, 6)
+    assert scheduler.estimate_original(state - 3, state) is state  # the trainer's masks are the refiner's, not noise
+
+
 def test_hard_decisions_round_the_estimate(scheduler: GaussianScheduler) -> None:
     estimate, sample = torch.full((1, 1, 4), 0.8), torch.randn(1, 1, 4)
     rounded, _ = scheduler.step(torch.ones_like(estimate), 5, sample, estimate, 2, "ddim")

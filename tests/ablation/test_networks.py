@@ -1,11 +1,9 @@
-"""A refiner without its X-Former, and the segmentor that all variants start from."""
-
-from pathlib import Path
+"""A refiner without its X-Former still hears its segmentor, and is never taken for the whole one."""
 
 import pytest
 import torch
 
-from hidiff_monai.ablation import RefinerWithoutXFormer, with_segmentor
+from hidiff_monai.ablation import RefinerWithoutXFormer
 from hidiff_monai.inferers import accelerate
 from hidiff_monai.networks import DiffusionRefiner, HiDiff
 from hidiff_monai.schedulers import BernoulliScheduler
@@ -14,8 +12,8 @@ from hidiff_monai.segmentors import UNetSegmentor
 CHANNELS = [8, 8, 8, 8, 16, 16]
 
 
-def build(refiner_class: type[DiffusionRefiner] = DiffusionRefiner, width: int = 8, binarized: bool = True) -> HiDiff:
-    segmentor = UNetSegmentor(1, 1, [width, *CHANNELS[1:]])
+def build(refiner_class: type[DiffusionRefiner] = DiffusionRefiner, binarized: bool = True) -> HiDiff:
+    segmentor = UNetSegmentor(1, 1, CHANNELS)
     refiner = refiner_class(
         1, 1, segmentor.feature_channels, segmentor.feature_strides, channels=CHANNELS, binarized=binarized
     )
@@ -41,18 +39,3 @@ def test_segmentor_still_reaches_the_bottleneck(binarized: bool) -> None:
 def test_no_compiled_form_is_taken_for_it() -> None:
     network = build(RefinerWithoutXFormer)
     assert accelerate(network, torch.device("cpu")) == (network, "eager")
-
-
-def test_segmentor_is_taken_up_alone(tmp_path: Path) -> None:
-    trained = build()
-    torch.save(trained.state_dict(), tmp_path / "model.pt")
-    torch.manual_seed(1)
-    network = build(RefinerWithoutXFormer)
-    refiner = {name: value.clone() for name, value in network.refiner.state_dict().items()}
-    assert with_segmentor(network, tmp_path / "model.pt") is network
-    for name, value in network.segmentor.state_dict().items():
-        assert torch.equal(value, trained.segmentor.state_dict()[name])
-    for name, value in network.refiner.state_dict().items():
-        assert torch.equal(value, refiner[name])
-    with pytest.raises(ValueError, match=r"model.pt: belongs to another architecture"):
-        with_segmentor(build(width=16), tmp_path / "model.pt")

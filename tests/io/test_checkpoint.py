@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from hidiff_monai.io import load_weights, read_checkpoint, save_checkpoint
+from hidiff_monai.io import load_weights, read_checkpoint, save_checkpoint, with_segmentor
 
 
 @pytest.fixture
@@ -101,3 +101,16 @@ def test_another_width_is_told_by_shape(tmp_path: Path, make_network: Callable) 
     save_checkpoint(make_network(width=8).state_dict(), tmp_path / "model.pt")
     with pytest.raises(ValueError, match=r"segmentor\.stem\.\S+ is \(8, 1, 3, 3\), expected \(4, 1, 3, 3\)"):
         load_weights(make_network(width=4), tmp_path / "model.pt")
+
+
+def test_a_segmentor_is_taken_up_alone(tmp_path: Path, make_network: Callable) -> None:
+    trained, network = make_network(seed=1), make_network(seed=2)
+    save_checkpoint(trained.state_dict(), tmp_path / "model.pt")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert with_segmentor(network, tmp_path / "model.pt") is network
+    for name, value in network.state_dict().items():
+        source = trained.state_dict() if name.startswith("segmentor.") else before
+        assert torch.equal(value, source[name]), name
+    save_checkpoint({"segmentor.head.weight": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"other.pt: belongs to another architecture"):
+        with_segmentor(network, tmp_path / "other.pt")

@@ -1,0 +1,110 @@
+"""What all rows of an ablation have in common: checked before the first run, and kept, so that no others join them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+import hidiff_monai
+from hidiff_monai.ablation.variants import VARIANTS, Sampling
+from hidiff_monai.bundle_runs import find_config, find_datalist
+from hidiff_monai.io import hash_file, write_atomically
+
+PLACES = ("dataset_dir", "datalist_file", "num_workers")  # the data's content counts, not where they lie
+OWN = {
+    *("bundle_root", "output_dir", "model_dir", "evaluation_dir", "section", "report", "seed"),
+    *("checkpoint", "network", "initial_weights", "resume_from"),
+}  # keys that the runs set themselves
+
+
+def require_free_keys(overrides: Mapping[str, Any]) -> None:
+    """No override may undo what makes one row another.
+
+    Raises:
+        ValueError: if a key is one that the variants, samplings or runs set, or a part or the whole of one.
+    """
+    taken = OWN | Sampling("hard", 1).settings().keys()
+    taken |= {key for variant in VARIANTS for key in variant.configuration()}
+    clash = sorted(key for key in overrides if any(_overlap(key.replace("::", "#"), other) for other in taken))
+    if clash:
+        raise ValueError(f"got overrides {clash}; expected none that the variants or their runs set: leave them out")
+
+
+def _overlap(key: str, other: str) -> bool:
+    return f"{key}#".startswith(f"{other}#") or f"{other}#".startswith(f"{key}#")
+
+
+def read_epochs(bundle: Path, overrides: Mapping[str, Any]) -> dict[str, int]:
+    """Epochs of the pre-training, of the alternation, and of the segmentor alone for as many steps of its own.
+
+    Raises:
+        ValueError: if the configuration has no pre-training, no alternation, or a segmentor that is not trained in it.
+    """
+    parser = ConfigParser()
+    parser.read_config(find_config(bundle, "train"))
+    keys = ("pretrain_epochs", "max_epochs", "alternation#segmentor_every")
+    parser.update({key: overrides[key] for key in keys if key in overrides})
+    try:
+        pretraining, last, every = (int(parser.get_parsed_content(key)) for key in keys)
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{bundle}: its train.json lacks one of {', '.join(keys)} ({error}); expected a bundle of this package"
+        ) from error
+    if not 0 < pretraining < last or every < 1:
+        raise ValueError(
+            f"pretrain_epochs is {pretraining}, max_epochs {last}, segmentor_every {every}; expected pre-training and "
+            "alternation, both of at least one epoch, and a segmentor that is trained in both"
+        )
+    alternating = last - pretraining
+    return {
+        "pretrain_epochs": pretraining,
+        "alternating_epochs": alternating,
+        "segmentor_epochs": max(1, round(alternating / every)),
+    }
+
+
+def describe_ablation(bundle: Path, section: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """What the rows depend on, without paths, as JSON values."""
+    where = {"bundle_root": bundle, "dataset_dir": "", **overrides}
+    datalist = Path(str(where.get("datalist_file") or find_datalist(bundle, where))).expanduser()
+    told = {key: _without_folder(value) for key, value in overrides.items() if key not in PLACES}
+    facts = {
+        "bundle": bundle.name,
+        "section": section,
+        **read_epochs(bundle, overrides),
+        "overrides": told,
+        "datalist_sha256": hash_file(datalist)
+        if datalist.is_file()
+        else None,  # a missing one is named by the training
+        "config_sha256": [hash_file(Path(find_config(bundle, name))) for name in ("train", "evaluate")],
+        "hidiff_monai": hidiff_monai.__version__,
+    }
+    return json.loads(json.dumps(facts, default=str))
+
+
+def _without_folder(value: Any) -> Any:
+    return Path(value).name if isinstance(value, (str, Path)) and Path(value).is_absolute() else value
+
+
+def require_same_settings(file: Path, facts: Mapping[str, Any]) -> None:
+    """Keeps the facts, or compares them with those of the rows that are there.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    if not file.is_file():
+        with write_atomically(file) as temporary:
+            temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        return
+    known = json.loads(file.read_text(encoding="utf-8"))
+    different = sorted(key for key in facts.keys() | known.keys() if facts.get(key) != known.get(key))
+    if different:
+        key = different[0]
+        raise ValueError(
+            f"{file}: the rows there have {key} {known.get(key)!r}, now it is {facts.get(key)!r}; rows of other "
+            "settings cannot stand in one table: name another output folder, or the same settings"
+        )
