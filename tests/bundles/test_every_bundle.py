@@ -147,8 +147,12 @@ def test_temperature_of_both_configurations_reaches_the_inferer(bundle: Bundle) 
     )
     for inferer in (evaluate.parser.get_parsed_content("validate#inferer"), inference.inferer):
         assert getattr(inferer, "inferer", inferer).temperature == 1.4
-    plain = [json.loads((bundle.root / "configs" / f"{name}.json").read_text()) for name in ("evaluate", "inference")]
-    assert [config["temperature"] for config in plain] == [1.0, 1.0]
+    own = {
+        name: json.loads((bundle.root / "configs" / f"{name}.json").read_text())["temperature"]
+        for name in ("evaluate", "inference")
+    }
+    assert own["evaluate"] == 1.0  # it scores any weights; a fitted one belongs to those that come with the bundle
+    assert own["inference"] == 1.0 or (bundle.root / "models" / "model.pt").is_file()
 
 
 def test_inference_writes_masks_on_the_source_grid(bundle: Bundle, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from hidiff_monai.prediction.run import run_prediction
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 LARGEST = 25 * 10**6
-# Dice in percent of the refined mask, whole image, as in docs/results.md (DRIVE, seed 0)
-RECORDED = {"01": 83.25, "02": 85.72, "03": 81.06}
+# Dice in percent of the refined mask, whole image, as in docs/results.md (DRIVE, the shipped weights)
+RECORDED = {"01": 83.14, "02": 85.74, "03": 81.25}
 TOLERANCE = 0.05  # points: packed, folded and trained form differ by single pixels
 
 
