@@ -48,9 +48,8 @@ class SeedRuns:
 
     def train(self, variant: Variant) -> None:
         """Trains a variant from the pre-trained segmentor, and scores it with each of its samplings."""
-        phases = {"pretrain_epochs": 0, "max_epochs": self.epochs["alternating_epochs"]}
-        if variant.name == ALONE:
-            phases = dict.fromkeys(phases, self.epochs["segmentor_epochs"])
+        number = self.epochs["alternating_epochs"]
+        phases = {"pretrain_epochs": number if variant.name == ALONE else 0, "max_epochs": number}
         start = self.folder / PRETRAINING / "models" / "model.pt"
         configuration = {
             "+imports": [

@@ -39,7 +39,7 @@ def _overlap(key: str, other: str) -> bool:
 
 
 def read_epochs(bundle: Path, overrides: Mapping[str, Any]) -> dict[str, int]:
-    """Epochs of the pre-training, of the alternation, and of the segmentor alone for as many steps of its own.
+    """Epochs of the pre-training, and of what follows in every row.
 
     Raises:
         ValueError: if the configuration has no pre-training, no alternation, or a segmentor that is not trained in it.
@@ -59,12 +59,7 @@ def read_epochs(bundle: Path, overrides: Mapping[str, Any]) -> dict[str, int]:
             f"pretrain_epochs is {pretraining}, max_epochs {last}, segmentor_every {every}; expected pre-training and "
             "alternation, both of at least one epoch, and a segmentor that is trained in both"
         )
-    alternating = last - pretraining
-    return {
-        "pretrain_epochs": pretraining,
-        "alternating_epochs": alternating,
-        "segmentor_epochs": max(1, round(alternating / every)),
-    }
+    return {"pretrain_epochs": pretraining, "alternating_epochs": last - pretraining}
 
 
 def describe_ablation(bundle: Path, section: str, overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -108,7 +108,7 @@ _PUBLISHED = {
 }
 
 VARIANTS = (
-    Variant(ALONE, "segmentor alone, as many steps"),
+    Variant(ALONE, "segmentor alone, as many mini-batches"),
     Variant("discriminative", "discriminative refiner", settings=_DISCRIMINATIVE),
     Variant("gaussian", "Gaussian diffusion refiner", settings=_GAUSSIAN),
     Variant("v1", "V1", "BCE", False, False, False),

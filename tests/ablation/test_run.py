@@ -59,7 +59,7 @@ def test_all_variants_start_from_one_segmentor_and_end_in_one_table(
     assert list(trained)[:3] == ["pretraining", "v1", "v5"] and len(trained) == len(VARIANTS) + 1
     phases = {name: (entry["pretrain_epochs"], entry["max_epochs"]) for name, entry in trained.items()}
     assert phases.pop("pretraining") == (4, 4)
-    assert phases.pop("segmentor_alone") == (3, 3)  # every second of 6 alternating epochs' mini-batches
+    assert phases.pop("segmentor_alone") == (6, 6)
     assert set(phases.values()) == {(0, 6)}
     starts = {entry["file"]["network"] for name, entry in trained.items() if name != "pretraining"}
     assert len(starts) == 1 and str(tmp_path / "seed_0" / "pretraining" / "models" / "model.pt") in starts.pop()

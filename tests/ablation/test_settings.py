@@ -30,9 +30,12 @@ def test_everything_else_is_free() -> None:
     require_free_keys(dict.fromkeys(keys, 1))
 
 
-def test_the_segmentor_alone_gets_as_many_steps_of_its_own() -> None:
-    epochs = read_epochs(DRIVE, {"pretrain_epochs": 4, "max_epochs": 10})
-    assert epochs == {"pretrain_epochs": 4, "alternating_epochs": 6, "segmentor_epochs": 3}
+def test_epochs_are_the_configurations_or_the_users() -> None:
+    assert read_epochs(DRIVE, {}) == {"pretrain_epochs": 12, "alternating_epochs": 10}
+    assert read_epochs(DRIVE, {"pretrain_epochs": 4, "max_epochs": 10}) == {
+        "pretrain_epochs": 4,
+        "alternating_epochs": 6,
+    }
 
 
 def test_facts_hold_content_and_no_paths(tmp_path: Path) -> None:
