@@ -1,4 +1,4 @@
-"""Every row of an ablation against the segmentor that was trained as long alone."""
+"""Every row of an ablation against the segmentor that was trained on alone."""
 
 from __future__ import annotations
 
