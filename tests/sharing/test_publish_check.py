@@ -25,6 +25,7 @@ from hidiff_monai.sharing.push import push_bundle
 REPOSITORY = Path(__file__).parents[2]
 BUNDLES = sorted(path for path in (REPOSITORY / "bundles").iterdir() if path.is_dir())
 WIDTHS = [4, 4, 4, 4, 4, 4]
+VERSION = json.loads((REPOSITORY / "bundles" / "drive" / "configs" / "metadata.json").read_text())["version"]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_a_trained_bundle_passes_and_becomes_the_archive_of_the_zoo(
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2] == "10 ok, 0 FAILED, 0 MISSING"
     assert [line.split()[1] for line in lines[:-2]][-3:] == ["network", "weights", "export"]
-    archive = tmp_path / "drive_v0.2.0.zip"
+    archive = tmp_path / f"drive_v{VERSION}.zip"
     assert lines[-1] == f"archive: {archive}"
     names = set(zipfile.ZipFile(archive).namelist())
     assert {"drive/LICENSE", "drive/configs/train.json", "drive/docs/README.md", "drive/models/model.pt"} <= names
@@ -130,7 +131,7 @@ def widen(bundle: Path) -> None:
         (lambda bundle: (bundle / "LICENSE").write_text("mine"), "licence", "LICENSE begins 'mine'; expected the text"),
         (remove("docs/data_license.txt"), "licence", "docs/data_license.txt missing; expected the terms of the data"),
         (metadata(copyright=None), "metadata", "'copyright' is a required property Failed validating"),
-        (metadata(version="0.3.0"), "version", "version 0.3.0 not in the changelog, which has ['0.2.0', '0.1.0']"),
+        (metadata(version="9.0.0"), "version", f"version 9.0.0 not in the changelog, which has ['{VERSION}'"),
         (
             lambda bundle: edit(bundle / "configs" / "train.json", **{"validate#handlers": None}),
             "keys",
@@ -194,7 +195,9 @@ def test_mistakes_end_in_a_sentence(arguments: list[str], message: str, capsys: 
 
 
 def test_the_archive_has_a_name_of_its_own(trained: Path) -> None:
-    with pytest.raises(ValueError, match=r"--zip a/my.zip; expected a folder, in which drive_v0.2.0.zip is written"):
+    with pytest.raises(
+        ValueError, match=f"--zip a/my.zip; expected a folder, in which drive_v{VERSION}.zip is"
+    ):
         zip_bundle(trained, "a/my.zip")
 
 
@@ -226,7 +229,7 @@ def test_push_uploads_what_is_published_with_a_card(trained: Path, monkeypatch: 
     assert sorted(trained.rglob("*")) == before
     assert hub.calls == [
         ("create_repo", {"repo_id": "me/hidiff_drive", "private": True, "exist_ok": True}),
-        ("create_tag", {"repo_id": "me/hidiff_drive", "tag": "0.2.0", "exist_ok": True}),
+        ("create_tag", {"repo_id": "me/hidiff_drive", "tag": VERSION, "exist_ok": True}),
     ]
     assert hub.files["models/model.pt"] == (trained / "models" / "model.pt").read_bytes()
     assert not any(name.startswith(("output", ".")) for name in hub.files)
