@@ -195,9 +195,7 @@ def test_mistakes_end_in_a_sentence(arguments: list[str], message: str, capsys: 
 
 
 def test_the_archive_has_a_name_of_its_own(trained: Path) -> None:
-    with pytest.raises(
-        ValueError, match=f"--zip a/my.zip; expected a folder, in which drive_v{VERSION}.zip is"
-    ):
+    with pytest.raises(ValueError, match=f"--zip a/my.zip; expected a folder, in which drive_v{VERSION}.zip is"):
         zip_bundle(trained, "a/my.zip")
 
 
