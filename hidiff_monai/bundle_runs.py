@@ -27,6 +27,12 @@ def find_bundle(name: str | Path) -> Path:
     raise ValueError(f"{given} is no bundle's folder; expected one with configs/, or one of {known}: name it")
 
 
+def name_bundle(name: str | Path) -> Path:
+    """What a user calls a bundle: a path that is there as it is, else as `find_bundle`."""
+    given = Path(str(name)).expanduser()
+    return given if given.exists() else find_bundle(name)
+
+
 def find_config(bundle: Path, name: str) -> str:
     """The path of ``configs/<name>.json``.
 
@@ -66,11 +72,21 @@ def train_and_evaluate(bundle: Path, folder: Path, overrides: dict[str, Any]) ->
         return evaluation
     settings = {**overrides, "bundle_root": bundle, "output_dir": folder}
     train, evaluate = find_config(bundle, "train"), find_config(bundle, "evaluate")
-    # keys of the evaluation alone, which training would refuse
-    own = ConfigParser.load_config_file(evaluate).keys() - ConfigParser.load_config_file(train).keys()
-    run_bundle("training", [train], {key: value for key, value in settings.items() if key.split("#")[0] not in own})
+    run_bundle("training", [train], for_training(settings, train, evaluate))
     run_bundle("run", [train, evaluate], settings)
     return evaluation
+
+
+def for_training(settings: dict[str, Any], train: str, evaluate: str) -> dict[str, Any]:
+    """The settings without keys of the evaluation alone, which a training would refuse.
+
+    Args:
+        settings: keys of either configuration and their values.
+        train: the file of the training's.
+        evaluate: of the evaluation's.
+    """
+    own = ConfigParser.load_config_file(evaluate).keys() - ConfigParser.load_config_file(train).keys()
+    return {key: value for key, value in settings.items() if key.split("#")[0] not in own}
 
 
 def is_evaluated(evaluation_dir: Path) -> bool:

@@ -52,15 +52,14 @@ def predict(
         dial: its dial.json, or the folder; docs/ of the bundle where it is left out.
         overrides: any other key of the bundle's inference configuration, for example --image_size [128,128].
     """
-    from hidiff_monai.bundle_runs import find_bundle
+    from hidiff_monai.bundle_runs import name_bundle
     from hidiff_monai.io.command_line import tell_torchrun
     from hidiff_monai.prediction import Budget, format_summary, run_prediction
 
     if dial is not None and budget_ms is None:
         raise ValueError(f"--dial {dial} without --budget-ms; expected milliseconds a case too: add them")
-    folder = Path(str(bundle)).expanduser()
     manifest = run_prediction(
-        folder if folder.exists() else find_bundle(bundle),
+        name_bundle(bundle),
         input,
         output,
         checkpoint,

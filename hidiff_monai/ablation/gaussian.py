@@ -8,9 +8,8 @@ from N(0, 1), and the prior reaches the refiner as a condition only (HiDiff, Sec
 from __future__ import annotations
 
 import torch
-from monai.losses import DiceLoss
-from torch import nn
 
+from hidiff_monai.losses import BernoulliDiffusionLoss
 from hidiff_monai.losses.diffusion import focal_noise_loss
 from hidiff_monai.networks import DiffusionRefiner, HiDiff
 from hidiff_monai.schedulers import BernoulliScheduler
@@ -135,33 +134,13 @@ class GaussianHiDiff(HiDiff):
         return torch.randn(prior.shape, generator=generator, device=prior.device, dtype=prior.dtype)
 
 
-class GaussianDiffusionLoss(nn.Module):
+class GaussianDiffusionLoss(BernoulliDiffusionLoss):
     """Squared error of x0_hat + lambda_focal focal + lambda_dice Dice: L_Diff with the KL of Gaussians, unweighted.
 
     The KL of two Gaussian posteriors is a weighted squared error; the weight is left out, as usual (Ho et al., 2020,
-    Eq. 14). The focal loss of the mask equals that of the Bernoulli noise in either state of y_t.
-
-    Args:
-        scheduler: accepted so that the loss can stand where ``BernoulliDiffusionLoss`` stands; not used.
-        lambda_focal: weight of the focal loss.
-        gamma: its exponent.
-        lambda_dice: weight of a soft Dice loss on y0_hat.
-        dice_per_image: takes the Dice of each image by itself.
+    Eq. 14). The focal loss of the mask equals that of the Bernoulli noise in either state of y_t. Arguments as of
+    ``BernoulliDiffusionLoss``.
     """
-
-    def __init__(
-        self,
-        scheduler: GaussianScheduler,
-        lambda_focal: float = 1.0,
-        gamma: float = 2.0,
-        lambda_dice: float = 0.0,
-        dice_per_image: bool = False,
-    ) -> None:
-        super().__init__()
-        self.lambda_focal = lambda_focal
-        self.gamma = gamma
-        self.lambda_dice = lambda_dice
-        self.dice = DiceLoss(batch=not dice_per_image)
 
     def forward(
         self,

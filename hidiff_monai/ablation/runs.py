@@ -9,7 +9,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from hidiff_monai.ablation.variants import ALONE, AS_BUNDLE, Sampling, Variant
-from hidiff_monai.bundle_runs import find_config, run_bundle
+from hidiff_monai.bundle_runs import find_config, for_training, run_bundle
 from hidiff_monai.io import write_atomically
 
 PRETRAINING = "pretraining"
@@ -34,7 +34,6 @@ class SeedRuns:
         self.epochs = epochs
         self.train_file, self.evaluate_file = find_config(bundle, "train"), find_config(bundle, "evaluate")
         evaluation = ConfigParser.load_config_file(self.evaluate_file)
-        self.own_keys = evaluation.keys() - ConfigParser.load_config_file(self.train_file).keys()
         self.draws_chains = [
             number for number, handler in enumerate(evaluation["validate#handlers"]) if "trajectory_cases" in handler
         ]
@@ -70,7 +69,7 @@ class SeedRuns:
         if done.is_file():
             return
         files = [self.train_file, write_json(self.folder / name / "train.json", configuration)]
-        settings = {key: value for key, value in self.settings.items() if key.split("#")[0] not in self.own_keys}
+        settings = for_training(self.settings, self.train_file, self.evaluate_file)
         run_bundle("training", files, {**settings, **phases, "output_dir": self.folder / name})
         write_json(done, phases)
 

@@ -13,6 +13,7 @@ import hidiff_monai
 from hidiff_monai.ablation.variants import VARIANTS, Sampling
 from hidiff_monai.bundle_runs import find_config, find_datalist
 from hidiff_monai.io import hash_file, write_atomically
+from hidiff_monai.io.command_line import describe_overrides
 
 PLACES = ("dataset_dir", "datalist_file", "num_workers")  # the data's content counts, not where they lie
 OWN = {
@@ -66,7 +67,7 @@ def describe_ablation(bundle: Path, section: str, overrides: Mapping[str, Any]) 
     """What the rows depend on, without paths, as JSON values."""
     where = {"bundle_root": bundle, "dataset_dir": "", **overrides}
     datalist = Path(str(where.get("datalist_file") or find_datalist(bundle, where))).expanduser()
-    told = {key: _without_folder(value) for key, value in overrides.items() if key not in PLACES}
+    told = describe_overrides({key: value for key, value in overrides.items() if key not in PLACES})
     facts = {
         "bundle": bundle.name,
         "section": section,
@@ -79,10 +80,6 @@ def describe_ablation(bundle: Path, section: str, overrides: Mapping[str, Any]) 
         "hidiff_monai": hidiff_monai.__version__,
     }
     return json.loads(json.dumps(facts, default=str))
-
-
-def _without_folder(value: Any) -> Any:
-    return Path(value).name if isinstance(value, (str, Path)) and Path(value).is_absolute() else value
 
 
 def require_same_settings(file: Path, facts: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from hidiff_monai.io import require_writable, write_atomically
 from hidiff_monai.metrics import (
     ProbabilitySums,
     apply_temperature,
+    array_name,
     class_log_loss,
     fit_temperature,
     read_calibration,
@@ -134,7 +135,7 @@ def _read_cases(folder: Path, exclusive: bool) -> list[Pixels]:
             f"{folder}: volumes without probabilities/; expected a sample of each: evaluate again, on data whose "
             "labels hold all classes of the network"
         )
-    of_case = {name: [name] if len(targets) == 1 else [f"{name}_{target}" for target in targets] for name in names}
+    of_case = {name: [array_name(name, target, targets) for target in targets] for name in names}
     return [_of_image([folder / "arrays" / f"{file}.npz" for file in of_case[name]], limit) for name in names]
 
 

@@ -1,12 +1,8 @@
-"""Keys of the configuration that a user gives `hidiff dial`: which it takes, and how they are told."""
+"""Keys of the configuration that a user gives `hidiff dial`: which it takes."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 PLACES = {
@@ -28,7 +24,6 @@ MEASURED = {
     "sampler": "leave it out, hard and DDIM are measured",
     "outputs": "leave it out",
 }
-_QUOTED = re.compile(r"""(['"])(~?/[^'"]*)\1""")  # an absolute path in an expression
 
 
 def require_free(overrides: Mapping[str, Any]) -> None:
@@ -46,21 +41,3 @@ def require_free(overrides: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"--{key} {value!r}: `hidiff dial` sets it; expected other keys of the configuration: {mend}"
             )
-
-
-def describe_overrides(overrides: Mapping[str, Any]) -> Any:
-    """As JSON values, with the last part alone of what is a path of this machine: the file may be published."""
-    return _without_folders(json.loads(json.dumps(dict(overrides), default=str)))
-
-
-def _without_folders(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_folders(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_folders(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    path = os.path.expanduser(value)
-    if os.path.isabs(path) or os.path.exists(path):
-        return Path(path).name or value
-    return _QUOTED.sub(lambda match: f"{match[1]}{Path(match[2]).name}{match[1]}", value)

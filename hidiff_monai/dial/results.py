@@ -30,11 +30,16 @@ class DialResults:
         self.facts: Content = json.loads(json.dumps(facts))
         self.rows = self._read() if file.is_file() else {}
 
+    @property
+    def ordered(self) -> list[Content]:
+        """The rows as the file holds them."""
+        return [self.rows[key] for key in sorted(self.rows, key=_order)]
+
     def add(self, row: Mapping[str, Any]) -> None:
         """Keeps what `measure_setting` gave."""
         self.rows[SamplerSetting.from_dict(dict(row))] = dict(row)
         date = datetime.now(timezone.utc).date().isoformat()
-        content = {**self.facts, "date": date, "settings": [self.rows[key] for key in sorted(self.rows, key=_order)]}
+        content = {**self.facts, "date": date, "settings": self.ordered}
         with write_atomically(self.file) as temporary:
             temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,12 @@ from hidiff_monai import __version__
 from hidiff_monai.bundle_runs import find_config
 from hidiff_monai.dial.grid import make_grid
 from hidiff_monai.dial.measure import measure_setting
-from hidiff_monai.dial.overrides import describe_overrides, require_free
+from hidiff_monai.dial.overrides import require_free
 from hidiff_monai.dial.results import Content, DialResults
 from hidiff_monai.dial.subject import Subject, load_subject
 from hidiff_monai.environment import read_processor
 from hidiff_monai.io import hash_file, require_writable, write_atomically
+from hidiff_monai.io.command_line import describe_overrides
 from hidiff_monai.prediction.dial_file import DIAL_FILE, DIAL_PICTURE
 from hidiff_monai.prediction.sampler import SamplerSetting
 from hidiff_monai.report.dial_chart import DialPoint, dial_chart, pareto_front
@@ -67,7 +67,7 @@ def run_dial(
         for setting in missing:
             bar.set_description(setting.describe())
             results.add(measure_setting(subject, setting, lambda: bar.update(1)))
-    rows = json.loads((folder / DIAL_FILE).read_text(encoding="utf-8"))["settings"]
+    rows = results.ordered
     title = f"{subject.bundle.name}: {len(subject.items)} {section} cases, {describe_machine(results.facts)}"
     with write_atomically(folder / DIAL_PICTURE) as temporary:
         temporary.write_bytes(dial_chart(as_points(rows), title))

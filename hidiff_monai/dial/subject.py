@@ -30,6 +30,8 @@ from hidiff_monai.prediction.model import (
     find_checkpoint,
     parse_config,
     read_config,
+    read_threshold,
+    sampling_of,
 )
 from hidiff_monai.prediction.sampler import SamplerSetting
 
@@ -87,8 +89,7 @@ class Subject:
 
     def inferer_for(self, setting: SamplerSetting) -> Inferer:
         """The evaluation's inferer, set so; of the prior, one that leaves the refiner out."""
-        inner = self.inferer.inferer if isinstance(self.inferer, VolumeInferer) else self.inferer
-        assert isinstance(inner, BernoulliDiffusionInferer)
+        inner = sampling_of(self.inferer)
         if setting.is_prior:
             drawing: BernoulliDiffusionInferer = PriorInferer(outputs=inner.outputs, window=inner.window)
         else:
@@ -142,7 +143,7 @@ def load_subject(
     """
     folder = Path(bundle).expanduser().absolute()
     config = ConfigParser.load_config_files([find_config(folder, name) for name in ("train", "evaluate")])
-    file = Path(checkpoint).expanduser() if checkpoint else find_checkpoint(folder)
+    file = find_checkpoint(folder, checkpoint)
     keys, where = {**(overrides or {})}, choose_device(device)
     places = {"bundle_root": str(folder), "dataset_dir": str(dataset_dir), "device": where, "section": section}
     places |= {} if datalist_file is None else {"datalist_file": str(datalist_file)}
@@ -169,7 +170,7 @@ def load_subject(
         preprocessing=parts["preprocessing"],
         targets=[name for name, _ in numbered],
         channels=[number for _, number in numbered],
-        threshold=float(parser.get_parsed_content("threshold")) if "threshold" in config else 0.5,
+        threshold=read_threshold(parser, config),
     )
 
 

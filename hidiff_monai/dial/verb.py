@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 
@@ -35,13 +34,12 @@ def dial(
         device: cuda, mps or cpu; the best there is where it is left out.
         overrides: any other key of the bundle's train.json or evaluate.json, for example --crop_size [128,128].
     """
-    from hidiff_monai.bundle_runs import find_bundle
+    from hidiff_monai.bundle_runs import name_bundle
     from hidiff_monai.dial.run import run_dial
     from hidiff_monai.io.command_line import as_list
 
-    folder = Path(str(bundle)).expanduser()
     text = run_dial(
-        folder if folder.exists() else find_bundle(bundle),
+        name_bundle(bundle),
         dataset_dir,
         datalist_file,
         section,

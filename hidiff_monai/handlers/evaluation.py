@@ -19,6 +19,7 @@ from hidiff_monai.io import require_writable, write_atomically
 from hidiff_monai.metrics import (
     CaseCalibration,
     ProbabilitySums,
+    array_name,
     error_retention,
     format_table,
     score_case,
@@ -92,13 +93,10 @@ class EvaluationWriter:
             maps = {key: value[channel] for key, value in arrays.items()}
             self._score_target(case, target, maps, region)
             self.calibration.append(self._calibration(case["case"], target, maps, region))
-            name = self._array_name(case["case"], target)
+            name = array_name(case["case"], target, self.target_names)
             self._save("arrays", name, _for_report(maps, region), image=picture, threshold=self.threshold)
             if trajectory is not None:
                 self._save_trajectory(name, trajectory, channel, image=picture, label=maps["label"] > 0.5)
-
-    def _array_name(self, case: str, target: str) -> str:
-        return case if len(self.target_names) == 1 else f"{case}_{target}"
 
     def _score_target(
         self, case: dict[str, str], target: str, maps: dict[str, np.ndarray], region: np.ndarray | None

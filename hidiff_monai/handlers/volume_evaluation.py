@@ -21,6 +21,7 @@ from hidiff_monai.io.geometry import upright
 from hidiff_monai.metrics import (
     CaseCalibration,
     HalfLevels,
+    array_name,
     format_table,
     regions_of_slices,
     score_case,
@@ -114,7 +115,7 @@ class VolumeEvaluationWriter(EvaluationWriter):
                 self.rows.append({**row, **scores, "uncertainty": uncertainty})
                 for scores in score_slices(masks[method], masks["label"]):
                     self.slice_rows.append(_slice_row(row, scores, scores["slice"] in labelled))
-            name = self._array_name(case["case"], target)
+            name = array_name(case["case"], target, self.target_names)
             self._save_slice(name, masks, entropy, torch.as_tensor(output[Keys.IMAGE]))
 
     def _spacing_mm(self, item: dict[str, Any]) -> list[float] | None:

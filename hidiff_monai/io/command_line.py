@@ -7,9 +7,10 @@ import importlib.util
 import inspect
 import json
 import os
+import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +21,7 @@ from monai.bundle import ConfigParser, run
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
 READ_AS_TEXT = {"true": "True", "false": "False", "null": "'$None'"}  # and what is meant
+_QUOTED = re.compile(r"""(['"])(~?/[^'"]*)\1""")  # an absolute path in an expression
 
 
 def guard_command_line(arguments: Sequence[str] | None = None) -> None:
@@ -57,6 +59,24 @@ def guard_command_line(arguments: Sequence[str] | None = None) -> None:
 def as_list(value: Any) -> list[Any]:
     """What Fire made of ``1,2``, a tuple or a list, or of ``1``, which it gives as it is."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def describe_overrides(overrides: Mapping[str, Any]) -> Any:
+    """As JSON values, with the last part alone of what is a path of this machine: the file may be published."""
+    return _without_folders(json.loads(json.dumps(dict(overrides), default=str)))
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    path = os.path.expanduser(value)
+    if os.path.isabs(path) or os.path.exists(path):
+        return Path(path).name or value
+    return _QUOTED.sub(lambda match: f"{match[1]}{Path(match[2]).name}{match[1]}", value)
 
 
 def require_known_key(name: str, content: Any) -> None:

@@ -22,7 +22,7 @@ from .retention import ErrorRetention, HalfLevels, area_under_error_retention, e
 from .slices import regions_of_slices, score_slices, select_small
 from .statistics import correlation_interval, paired_bootstrap, paired_wilcoxon, rank_correlation
 from .surface import hd95
-from .table import format_table, read_cases, write_cases, write_summary
+from .table import array_name, format_table, read_cases, write_cases, write_summary
 from .temperature import apply_temperature, class_log_loss, fit_temperature, require_temperature
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "accuracy",
     "apply_temperature",
     "area_under_error_retention",
+    "array_name",
     "brier_score",
     "class_log_loss",
     "compare_methods",

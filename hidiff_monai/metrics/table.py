@@ -57,6 +57,11 @@ def read_cases(folder: str | os.PathLike[str], name: str = "cases") -> list[dict
     return [{key: _score_or_nan(key, value) for key, value in row.items()} for row in rows]
 
 
+def array_name(case: str, target: str, targets: Sequence[str]) -> str:
+    """What an evaluation calls a file of maps: after case and target, or the case alone where there is one target."""
+    return case if len(targets) == 1 else f"{case}_{target}"
+
+
 def write_summary(rows: Sequence[Row], folder: str | os.PathLike[str]) -> None:
     """Write `summary.json` (one `summarise` result a group, and the conventions) and `table.txt` (`format_table`).
 

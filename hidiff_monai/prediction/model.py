@@ -67,9 +67,14 @@ class Model:
     @property
     def sampling(self) -> BernoulliDiffusionInferer:
         """The inferer that runs the chains, within a `VolumeInferer` or by itself."""
-        inner = self.inferer.inferer if isinstance(self.inferer, VolumeInferer) else self.inferer
-        assert isinstance(inner, BernoulliDiffusionInferer)
-        return inner
+        return sampling_of(self.inferer)
+
+
+def sampling_of(inferer: Inferer) -> BernoulliDiffusionInferer:
+    """The part of a bundle's inferer that runs the chains, within a `VolumeInferer` or by itself."""
+    inner = inferer.inferer if isinstance(inferer, VolumeInferer) else inferer
+    assert isinstance(inner, BernoulliDiffusionInferer)
+    return inner
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -119,7 +124,7 @@ def load_model(
     folder = Path(bundle).expanduser().absolute()
     config = read_config(folder, "inference.json")
     metadata = read_config(folder, "metadata.json")
-    file = Path(checkpoint).expanduser() if checkpoint else find_checkpoint(folder)
+    file = find_checkpoint(folder, checkpoint)
     chosen = choose_device(device)
     inferer = "inferer#inferer" if "inferer" in config["inferer"] else "inferer"
     keys = {**(overrides or {})}
@@ -145,7 +150,7 @@ def load_model(
         names=names,
         modality=metadata["network_data_format"]["inputs"]["image"]["modality"],
         task=metadata["task"],
-        threshold=_threshold(parser, config),
+        threshold=read_threshold(parser, config),
         settings=json.loads(json.dumps({"steps": steps, "samples": samples, **(overrides or {})}, default=str)),
     )
 
@@ -189,8 +194,12 @@ def build_part(parser: ConfigParser, key: str, overrides: Mapping[str, Any]) -> 
         ) from error
 
 
-def _threshold(parser: ConfigParser, config: Mapping[str, Any]) -> float:
-    """The bundle's threshold; one half where it has none, as bundles of several classes."""
+def read_threshold(parser: ConfigParser, config: Mapping[str, Any]) -> float:
+    """The bundle's threshold; one half where it has none, as bundles of several classes.
+
+    Raises:
+        ValueError: if it is no number.
+    """
     value = parser.get_parsed_content("threshold") if "threshold" in config else 0.5
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ValueError(f"--threshold {value!r}; expected a number in [0, 1]")
@@ -210,8 +219,10 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     return content
 
 
-def find_checkpoint(folder: Path) -> Path:
-    """The weights that come with a bundle, or those that its training wrote where nothing else was said."""
+def find_checkpoint(folder: Path, given: str | Path | None = None) -> Path:
+    """The weights given, else those that come with a bundle, or those that its training wrote by default."""
+    if given:
+        return Path(given).expanduser()
     places = [folder / "models" / "model.pt", folder / "output" / "models" / "model.pt"]
     found = [place for place in places if place.is_file()]
     if not found:

@@ -30,7 +30,7 @@ def load_network(
     """
     folder = Path(bundle).expanduser().absolute()
     config = read_config(folder, "inference.json")
-    file = Path(checkpoint).expanduser() if checkpoint else find_checkpoint(folder)
+    file = find_checkpoint(folder, checkpoint)
     keys = {**(overrides or {})}
     parser = parse_config(config, keys, {"bundle_root": str(folder), "device": torch.device("cpu")})
     network = build_part(parser, "network", keys)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hidiff_monai.metrics import paired_bootstrap, read_cases
+from hidiff_monai.metrics import array_name, paired_bootstrap, read_cases
 
 CONFIGS = "bundles/<bundle>/configs"
 EVALUATE_COMMAND = f"python -m monai.bundle run --config_file \"['{CONFIGS}/train.json','{CONFIGS}/evaluate.json']\""
@@ -55,7 +55,7 @@ class Comparison:
 
     def array_names(self, case: str) -> list[str]:
         """What the case's files of arrays are called: one a target."""
-        return [case] if len(self.targets) == 1 else [f"{case}_{target}" for target in self.targets]
+        return [array_name(case, target, self.targets) for target in self.targets]
 
 
 def read_rows(evaluation_dir: Path, name: str = "cases") -> list[dict[str, Any]]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from hidiff_monai.dial.overrides import describe_overrides, require_free
+from hidiff_monai.dial.overrides import require_free
 from hidiff_monai.dial.run import run_dial
+from hidiff_monai.io.command_line import describe_overrides
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 OWN = ["bundle_root", "dataset_dir", "datalist_file", "checkpoint", "device", "section"]
