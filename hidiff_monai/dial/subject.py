@@ -91,7 +91,9 @@ class Subject:
         """The evaluation's inferer, set so; of the prior, one that leaves the refiner out."""
         inner = sampling_of(self.inferer)
         if setting.is_prior:
-            drawing: BernoulliDiffusionInferer = PriorInferer(outputs=inner.outputs, window=inner.window)
+            drawing: BernoulliDiffusionInferer = PriorInferer(
+                outputs=inner.outputs, window=inner.window, flip_axes=inner.flip_axes
+            )
         else:
             drawing = copy(inner)
             setting.apply(drawing)

@@ -8,11 +8,13 @@ from ignite.engine import Engine, Events
 
 from hidiff_monai.engines import AlternateCollaborativeTrainer, UpdatePlan
 
-PRETRAINING, ALTERNATING = "pretrain", "alternate"
+PRETRAINING, ALTERNATING, REFINING = "pretrain", "alternate", "refine"
 
 
 class AlternateCollaborativeHandler:
     """Governs an ``AlternateCollaborativeTrainer``: segmentor pre-training, then HiDiff's Algorithm 1.
+
+    After ``segmentor_epochs`` a third phase follows, which the paper has not: g goes on alone, f stays as it is.
 
     Args:
         pretrain_epochs: epochs in which f trains alone on L_Disc.
@@ -21,6 +23,10 @@ class AlternateCollaborativeHandler:
         lambda_diff: its weight.
         refiner_every: g takes a step in every n-th mini-batch (or accumulation window).
         segmentor_every: so does f; 0 leaves it as it is, a trained segmentor for example.
+        segmentor_epochs: epochs in which f takes steps, pre-training included; None for all.
+
+    Raises:
+        ValueError: when a number is out of range, or some mini-batches would train nothing.
     """
 
     def __init__(
@@ -30,6 +36,7 @@ class AlternateCollaborativeHandler:
         lambda_diff: float = 1.0,
         refiner_every: int = 1,
         segmentor_every: int = 1,
+        segmentor_epochs: int | None = None,
     ) -> None:
         if refiner_every > 1 and segmentor_every != 1:
             raise ValueError(
@@ -41,7 +48,18 @@ class AlternateCollaborativeHandler:
                 f"pretrain_epochs {pretrain_epochs}, refiner_every {refiner_every}, segmentor_every {segmentor_every}; "
                 "expected at least 0, 1 and 0"
             )
+        if segmentor_epochs is not None and segmentor_epochs < pretrain_epochs:
+            raise ValueError(
+                f"segmentor_epochs is {segmentor_epochs}, pretrain_epochs {pretrain_epochs}; expected as many or more: "
+                "raise it, or leave it out to train the segmentor in every epoch"
+            )
+        if segmentor_epochs is not None and refiner_every > 1:
+            raise ValueError(
+                f"segmentor_epochs is {segmentor_epochs} and refiner_every {refiner_every}; expected refiner_every 1, "
+                "else some mini-batches would train nothing once the segmentor rests"
+            )
         self.pretrain_epochs = pretrain_epochs
+        self.segmentor_epochs = segmentor_epochs
         self.collaboration_start = pretrain_epochs if collaboration_start is None else collaboration_start
         self.lambda_diff = lambda_diff
         self.refiner_every = refiner_every
@@ -62,13 +80,18 @@ class AlternateCollaborativeHandler:
         engine.add_event_handler(Events.ITERATION_STARTED, self._set_plan)
 
     def phase(self, epoch: int) -> str:
-        """``"pretrain"`` or ``"alternate"`` in 1-based ``epoch``."""
-        return PRETRAINING if epoch <= self.pretrain_epochs else ALTERNATING
+        """``"pretrain"``, ``"alternate"`` or ``"refine"`` in 1-based ``epoch``."""
+        if epoch <= self.pretrain_epochs:
+            return PRETRAINING
+        return ALTERNATING if self.segmentor_epochs is None or epoch <= self.segmentor_epochs else REFINING
 
     def plan(self, epoch: int, window: int) -> UpdatePlan:
         """The plan for 1-based ``epoch`` and 0-based mini-batch (accumulation window) ``window`` within it."""
-        if self.phase(epoch) == PRETRAINING:
+        phase = self.phase(epoch)
+        if phase == PRETRAINING:
             return UpdatePlan(updates_refiner=False, lambda_diff=0.0)
+        if phase == REFINING:
+            return UpdatePlan(updates_segmentor=False)
         return UpdatePlan(
             updates_segmentor=self.segmentor_every > 0 and window % self.segmentor_every == 0,
             updates_refiner=window % self.refiner_every == 0,
@@ -83,8 +106,9 @@ class AlternateCollaborativeHandler:
             )
 
     def _announce(self, engine: Engine) -> None:
-        if engine.state.epoch in (1, self.pretrain_epochs + 1):
-            self.logger.info(f"epoch {engine.state.epoch}: phase '{self.phase(engine.state.epoch)}' starts")
+        epoch = engine.state.epoch
+        if epoch == 1 or self.phase(epoch) != self.phase(epoch - 1):
+            self.logger.info(f"epoch {epoch}: phase '{self.phase(epoch)}' starts")
 
     def _set_plan(self, engine: AlternateCollaborativeTrainer) -> None:
         engine.plan = self.plan(engine.state.epoch, engine.accumulation_window[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, combinations
 from typing import Any, NamedTuple
 
 import torch
@@ -59,6 +60,10 @@ class BernoulliDiffusionInferer(DiffusionInferer):
         sampler: ``"hard"``, ``"ddim"`` or ``"ddpm"``; the network's own when None.
         num_samples: chains per image, run as one batch; the network's own number when None. With ``"hard"`` the mask
             is one deterministic chain, and more than one sample adds that many DDIM chains, for the uncertainty only.
+        flip_axes: axes of the image, 0 for its rows and 1 for its columns, that are flipped as well: the network sees
+            the image in each of the 2 or 4 ways, prior and mask are the means of what it says, turned back, and the
+            chains of every way are counted for the uncertainty. Costs as many times the time; only for networks that
+            were trained on flipped images.
         outputs: which of ``OUTPUTS`` to return. One gives a tensor (B, K, H, W), several a dictionary of tensors:
             *refined*, the mean of the chains; *prior*, f(x); *variance*, across the chains (of a Bernoulli variable,
             p(1 - p), where there is one chain only); *entropy* of the chains' mean, in nats.
@@ -72,8 +77,8 @@ class BernoulliDiffusionInferer(DiffusionInferer):
             and the variance across several chains, stay.
 
     Raises:
-        ValueError: when an output or the sampler is unknown, the seed is no whole number from 0, or the temperature no
-            number above 0.
+        ValueError: when an output, the sampler or an axis is unknown, the seed is no whole number from 0, or the
+            temperature no number above 0.
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class BernoulliDiffusionInferer(DiffusionInferer):
         window: Inferer | None = None,
         seed: int | None = None,
         temperature: float = 1.0,
+        flip_axes: Sequence[int] = (),
     ) -> None:
         super().__init__(scheduler)  # type: ignore[arg-type]
         unknown = sorted(set(outputs) - set(OUTPUTS))
@@ -102,6 +108,7 @@ class BernoulliDiffusionInferer(DiffusionInferer):
         self.window = window
         self.seed = seed
         self.temperature = require_temperature(temperature)
+        self.flip_axes = _require_axes(flip_axes)
 
     def __call__(  # type: ignore[override]
         self, inputs: torch.Tensor, network: HiDiff, *args: Any, **kwargs: Any
@@ -134,26 +141,55 @@ class BernoulliDiffusionInferer(DiffusionInferer):
         self, inputs: torch.Tensor, network: HiDiff, generator: torch.Generator | None
     ) -> dict[str, torch.Tensor]:
         inputs = plain_tensor(inputs)
+        ways = []
+        for axes in self._flips:
+            maps = self._infer_one(inputs.flip(axes) if axes else inputs, network, generator)
+            ways.append([values.flip(axes) if axes else values for values in maps])
+        prior, masks, chains = (torch.cat(maps) if len(maps) > 1 else maps[0] for maps in zip(*ways, strict=True))
+        mean = self._scaled(network.combine(chains), network)
+        variance = chains.var(dim=0, unbiased=False) if len(chains) > 1 else mean * (1 - mean)
+        results = {
+            "refined": network.combine(masks),
+            "prior": prior.mean(dim=0),
+            "variance": variance,
+            "entropy": binary_entropy(mean),
+        }
+        return {name: results[name] for name in self.outputs}
+
+    def _infer_one(
+        self, inputs: torch.Tensor, network: HiDiff, generator: torch.Generator | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Images (B, C, H, W) -> prior, chains of the mask and chains of the uncertainty, (N, B, K, H, W) each."""
         sampler = self.sampler or network.sampler
         num_samples = self.num_samples or network.num_samples
         _, prior, features = network.predict_prior(inputs)
         condition = network.refiner.encode_condition(inputs, prior, features)
         num_steps = self.num_inference_steps or network.num_inference_steps
         num_chains = 1 if sampler == "hard" else num_samples
-        samples = network.sample(prior, condition, sampler, num_steps, num_chains, generator)
-        refined = network.combine(samples)
+        masks = network.sample(prior, condition, sampler, num_steps, num_chains, generator)
+        chains = masks
         if sampler == "hard" and num_samples > 1 and {"variance", "entropy"} & set(self.outputs):
-            samples = network.sample(prior, condition, "ddim", num_steps, num_samples, generator)
-        mean = self._scaled(network.combine(samples), network)
-        variance = samples.var(dim=0, unbiased=False) if len(samples) > 1 else mean * (1 - mean)
-        results = {"refined": refined, "prior": prior, "variance": variance, "entropy": binary_entropy(mean)}
-        return {name: results[name] for name in self.outputs}
+            chains = network.sample(prior, condition, "ddim", num_steps, num_samples, generator)
+        return prior[None], masks, chains
+
+    @property
+    def _flips(self) -> list[list[int]]:
+        """Every combination of the axes, none first, as axes of (..., H, W)."""
+        subsets = chain.from_iterable(combinations(self.flip_axes, number) for number in range(len(self.flip_axes) + 1))
+        return [[axis - 2 for axis in subset] for subset in subsets]
 
     def _scaled(self, probability: torch.Tensor, network: HiDiff) -> torch.Tensor:
         return apply_temperature(probability, self.temperature, network.exclusive)
 
     def _generator(self, device: torch.device | str) -> torch.Generator | None:
         return None if self.seed is None else torch.Generator(device).manual_seed(self.seed)
+
+
+def _require_axes(flip_axes: Sequence[int]) -> list[int]:
+    axes = list(flip_axes)
+    if len(set(axes)) < len(axes) or not all(type(axis) is int and axis in (0, 1) for axis in axes):
+        raise ValueError(f"flip_axes is {axes}; expected some of [0, 1], each once: 0 flips the rows, 1 the columns")
+    return axes
 
 
 def plain_tensor(inputs: torch.Tensor) -> torch.Tensor:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 USUAL = 0.9  # share of the reference cases that are at most this uncertain
-SAME = ("bundle", "checkpoint_sha256", "steps", "samples", "sampler", "temperature", "threshold")
-BEFORE = {"temperature": 1.0}  # what manifests mean that were written before a key was there
+SAME = ("bundle", "checkpoint_sha256", "steps", "samples", "sampler", "temperature", "flip_axes", "threshold")
+BEFORE = {"temperature": 1.0, "flip_axes": []}  # what manifests mean that were written before a key was there
 FEWEST = 5
 
 

@@ -256,6 +256,7 @@ def _facts(model: Model) -> dict[str, Any]:
         "sampler": sampling.sampler or model.network.sampler,
         "seed": sampling.seed,
         "temperature": sampling.temperature,
+        "flip_axes": sampling.flip_axes,
         "refiner": model.refiner,
         "threshold": model.threshold,
     }

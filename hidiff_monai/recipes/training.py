@@ -59,7 +59,8 @@ def attach_handlers(
     Args:
         trainer: the trainer; its loader's dataset keeps the random transforms.
         evaluator: validates the running average; its metrics are *val_dice_refined* and *val_dice_prior*.
-        alternation: which network trains when; its end of pre-training starts the refiner's decay.
+        alternation: which network trains when; its end of pre-training starts the refiner's decay, the segmentor's last
+            epoch ends its own.
         ema: the running average of both networks.
         output_dir: receives ``history.csv``, ``resume/`` and ``tensorboard/``.
         model_dir: receives ``model.pt``, the running average with the best *val_dice_refined* of the alternation; until
@@ -79,7 +80,7 @@ def attach_handlers(
     """
     output_dir = require_writable(output_dir)
     max_epochs = max_epochs or trainer.state.max_epochs
-    schedules = _decay(trainer, alternation.pretrain_epochs, max_epochs)
+    schedules = _decay(trainer, alternation, max_epochs)
     health = HealthCheck(exclusive=trainer.network.exclusive)
     best_model = BestModelSaver(Path(model_dir) / "model.pt", ema.ema_model, "val_dice_refined")
 
@@ -145,10 +146,15 @@ def _show(trainer: AlternateCollaborativeTrainer, evaluator: SupervisedEvaluator
     ).attach(evaluator)
 
 
-def _decay(trainer: AlternateCollaborativeTrainer, pretrain_epochs: int, last: int) -> dict[str, LambdaLR]:
+def _decay(
+    trainer: AlternateCollaborativeTrainer, alternation: AlternateCollaborativeHandler, last: int
+) -> dict[str, LambdaLR]:
+    """Each network's learning rate falls over the epochs in which it takes steps."""
     # the refiner's schedule counts the epochs in which its optimizer rests
     warnings.filterwarnings("ignore", "Detected call of .lr_scheduler.step", UserWarning)
+    refiner_first = min(alternation.pretrain_epochs, last)
+    segmentor_last = last if alternation.segmentor_epochs is None else min(alternation.segmentor_epochs, last)
     return {
-        "segmentor_schedule": LambdaLR(trainer.segmentor_optimizer, PolynomialDecay([0, last])),
-        "refiner_schedule": LambdaLR(trainer.optimizer, PolynomialDecay([min(pretrain_epochs, last), last])),
+        "segmentor_schedule": LambdaLR(trainer.segmentor_optimizer, PolynomialDecay([0, segmentor_last])),
+        "refiner_schedule": LambdaLR(trainer.optimizer, PolynomialDecay([refiner_first, last])),
     }

@@ -182,6 +182,22 @@ def test_the_prior_runs_without_the_refiner(
     assert torch.equal(maps["refined"], maps["prior"]) and maps["refined"].shape == (1, 1, *case.image.shape[1:])
 
 
+def test_the_prior_sees_the_image_in_every_way_that_the_evaluation_does(
+    make_case: Callable[[str], dict[str, Any]],
+) -> None:
+    arguments = make_case("drive")
+    plain, flipped = (
+        load_subject(**{**arguments, "overrides": {**arguments["overrides"], "flip_axes": axes}}) for axes in ([], [1])
+    )
+    image = next(plain.cases()).image[None]
+    before, after = (
+        subject.inferer_for(run_module.make_grid(10)[0])(image, subject.network)["refined"]
+        for subject in (plain, flipped)
+    )
+    torch.testing.assert_close(after, flipped.inferer(image, flipped.network)["prior"])
+    assert not torch.allclose(before, after)
+
+
 def test_a_prediction_under_a_budget_reads_what_was_measured(
     tmp_path: Path, make_case: Callable[[str], dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,6 +44,31 @@ def test_numbers_out_of_range_are_refused(arguments: dict[str, int]) -> None:
         AlternateCollaborativeHandler(**{"pretrain_epochs": 1, **arguments})
 
 
+def test_the_refiner_goes_on_alone_once_the_segmentor_rests() -> None:
+    handler = AlternateCollaborativeHandler(1, segmentor_every=2, segmentor_epochs=3)
+    assert [handler.phase(epoch) for epoch in (1, 2, 3, 4, 5)] == ["pretrain", "alternate", "alternate"] + [
+        "refine"
+    ] * 2
+    assert handler.plan(3, 0) == UpdatePlan(True, True, 1.0)
+    assert handler.plan(4, 0) == handler.plan(4, 1) == UpdatePlan(updates_segmentor=False, updates_refiner=True)
+    assert [AlternateCollaborativeHandler(2, segmentor_epochs=2).phase(epoch) for epoch in (2, 3)] == [
+        "pretrain",
+        "refine",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"segmentor_epochs": 1}, "segmentor_epochs is 1, pretrain_epochs 2; expected as many or more"),
+        ({"segmentor_epochs": 3, "refiner_every": 2}, "segmentor_epochs is 3 and refiner_every 2; expected refiner_ev"),
+    ],
+)
+def test_a_rest_of_the_segmentor_that_cannot_be_is_refused(arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AlternateCollaborativeHandler(2, **arguments)
+
+
 def test_mini_batches_that_train_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="refiner_every is 2 and segmentor_every 3; expected 1 for at least one"):
         AlternateCollaborativeHandler(0, refiner_every=2, segmentor_every=3)

@@ -177,6 +177,45 @@ def test_temperature_of_the_one_chain_is_that_of_the_call(network: HiDiff) -> No
     assert torch.equal(refined, apply_temperature(trajectory.estimates[-1], 2.0))
 
 
+def test_flips_are_means_of_every_way_turned_back(network: HiDiff) -> None:
+    image = torch.rand(2, 1, 40, 64)
+    results = inferer(flip_axes=[0, 1])(MetaTensor(image), network)
+    ways = ([], [2], [3], [2, 3])
+    alone = [inferer()(image.flip(axes), network) for axes in ways]
+    for name in ("refined", "prior"):
+        turned = torch.stack([one[name].flip(axes) for one, axes in zip(alone, ways, strict=True)])
+        torch.testing.assert_close(results[name], turned.mean(0))
+        assert not torch.allclose(turned[0], turned[1])
+        if name == "refined":
+            torch.testing.assert_close(results["variance"], turned.var(0, unbiased=False), rtol=1e-4, atol=1e-6)
+            entropy = torch.distributions.Bernoulli(turned.mean(0).double()).entropy()
+            torch.testing.assert_close(results["entropy"].double(), entropy, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("flip_axes", "axis"), [([0], 2), ([1], 3)])
+def test_a_flipped_image_has_the_flipped_mask(network: HiDiff, flip_axes: list[int], axis: int) -> None:
+    image = torch.rand(1, 1, 32, 48)
+    with_flips = inferer(flip_axes=flip_axes)
+    results, turned = with_flips(image, network), with_flips(image.flip(axis), network)
+    other = with_flips(image.flip(5 - axis), network)
+    for name in OUTPUTS:
+        torch.testing.assert_close(turned[name].flip(axis), results[name], rtol=1e-4, atol=1e-6)
+        assert not torch.allclose(other[name].flip(5 - axis), results[name], atol=1e-4)
+
+
+def test_chains_of_every_flip_count_for_the_uncertainty(network: HiDiff) -> None:
+    image = torch.rand(1, 1, 32, 32)
+    results = inferer(flip_axes=[1], num_samples=3, num_inference_steps=2, seed=7)(image, network)
+    generator, chains = torch.Generator().manual_seed(7), []
+    for axes in ([], [3]):
+        _, prior, features = network.predict_prior(image.flip(axes))
+        condition = network.refiner.encode_condition(image.flip(axes), prior, features)
+        chains.append(network.sample(prior, condition, "ddim", 2, 3, generator).flip([axis + 1 for axis in axes]))
+    chains = torch.cat(chains).detach()
+    torch.testing.assert_close(results["variance"], chains.var(0, unbiased=False), rtol=1e-4, atol=1e-6)
+    assert torch.equal(results["refined"], inferer(flip_axes=[1], num_inference_steps=2)(image, network)["refined"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -184,6 +223,9 @@ def test_temperature_of_the_one_chain_is_that_of_the_call(network: HiDiff) -> No
         ({"outputs": ("refined", "mean")}, r"outputs holds \['mean'\]; expected some of"),
         ({"outputs": ()}, "outputs holds nothing"),
         ({"sampler": "soft"}, "sampler is 'soft'; expected one of"),
+        ({"flip_axes": [2]}, r"flip_axes is \[2\]; expected some of \[0, 1\], each once"),
+        ({"flip_axes": [1, 1]}, r"flip_axes is \[1, 1\]; expected"),
+        ({"flip_axes": [True]}, r"flip_axes is \[True\]; expected"),
     ],
 )
 def test_wrong_arguments_are_explained(arguments: dict[str, Any], message: str) -> None:

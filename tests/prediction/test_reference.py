@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ FACTS: dict[str, Any] = {
     "samples": 4,
     "sampler": "hard",
     "temperature": 1.0,
+    "flip_axes": [],
     "threshold": 0.5,
 }
 
@@ -45,11 +47,14 @@ def test_another_model_or_setting_says_nothing_of_this_one(tmp_path: Path, key: 
         read_usual(write(tmp_path, **{key: theirs}), FACTS)
 
 
-def test_a_manifest_from_before_there_were_temperatures_is_one_of_1(tmp_path: Path) -> None:
-    folder = write(tmp_path, temperature=None)
+@pytest.mark.parametrize(("key", "before", "now"), [("temperature", "1.0", 1.229), ("flip_axes", r"\[\]", [0, 1])])
+def test_a_manifest_from_before_there_was_a_key_has_its_neutral_value(
+    tmp_path: Path, key: str, before: str, now: Any
+) -> None:
+    folder = write(tmp_path, **{key: None})
     assert read_usual(folder, FACTS).uncertainty == pytest.approx(0.09)
-    with pytest.raises(ValueError, match=r"its temperature is 1.0, that of this run 1.229"):
-        read_usual(folder, {**FACTS, "temperature": 1.229})
+    with pytest.raises(ValueError, match=rf"its {key} is {before}, that of this run {re.escape(str(now))}"):
+        read_usual(folder, {**FACTS, key: now})
 
 
 def test_few_cases_say_nothing(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""What every training has attached: which epoch's network becomes the model."""
+"""What every training has attached: which epoch's network becomes the model, and how the learning rates fall."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,45 +11,65 @@ from monai.data import CacheDataset, DataLoader
 from monai.engines import SupervisedEvaluator
 from monai.transforms import Compose
 
+from hidiff_monai.engines import AlternateCollaborativeTrainer
 from hidiff_monai.handlers import AlternateCollaborativeHandler, ResumableEMA
 from hidiff_monai.inferers import BernoulliDiffusionInferer
 from hidiff_monai.recipes import attach_handlers, mask_transforms
+
+
+@pytest.fixture
+def train(tmp_path: Path, make_network: Callable, make_trainer: Callable, make_batches: Callable) -> Callable:
+    """Trains tiny networks on one mini-batch; the refined mask scores what it is told, epoch by epoch."""
+
+    def run(alternation: AlternateCollaborativeHandler, scores: list[float]) -> AlternateCollaborativeTrainer:
+        batch = make_batches(1)[0]
+        cases = [{"image": image, "label": label} for image, label in zip(batch["image"], batch["label"], strict=True)]
+        loader = DataLoader(CacheDataset(cases, Compose([]), progress=False), batch_size=2)
+        network = make_network()
+        trainer = make_trainer(network, loader, max_epochs=len(scores))
+        ema = ResumableEMA(network, 0.01)
+        evaluator = SupervisedEvaluator(
+            torch.device("cpu"),
+            loader,
+            ema.ema_model,
+            inferer=BernoulliDiffusionInferer(num_inference_steps=1, outputs=("refined", "prior")),
+            postprocessing=mask_transforms(),
+        )
+
+        @evaluator.on(Events.EPOCH_COMPLETED)
+        def score() -> None:
+            value = scores[trainer.state.epoch - 1]
+            evaluator.state.metrics.update(val_dice_refined=value, val_dice_prior=value)
+
+        attach_handlers(trainer, evaluator, alternation, ema, tmp_path, tmp_path / "models", val_interval=1, seed=0)
+        trainer.run()
+        return trainer
+
+    return run
 
 
 @pytest.mark.parametrize(
     ("pretrain_epochs", "best"), [(1, 0.8), (0, 0.9), (2, 0.9)], ids=["one epoch alternates", "both do", "none does"]
 )
 def test_an_alternating_epoch_becomes_the_model_though_a_pretraining_one_scored_higher(
-    pretrain_epochs: int,
-    best: float,
-    tmp_path: Path,
-    make_network: Callable,
-    make_trainer: Callable,
-    make_batches: Callable,
+    pretrain_epochs: int, best: float, tmp_path: Path, train: Callable
 ) -> None:
-    scores = [0.9, 0.8]
-    batch = make_batches(1)[0]
-    cases = [{"image": image, "label": label} for image, label in zip(batch["image"], batch["label"], strict=True)]
-    loader = DataLoader(CacheDataset(cases, Compose([]), progress=False), batch_size=2)
-    network = make_network()
-    trainer = make_trainer(network, loader, max_epochs=len(scores))
-    ema = ResumableEMA(network, 0.01)
-    evaluator = SupervisedEvaluator(
-        torch.device("cpu"),
-        loader,
-        ema.ema_model,
-        inferer=BernoulliDiffusionInferer(num_inference_steps=1, outputs=("refined", "prior")),
-        postprocessing=mask_transforms(),
-    )
-
-    @evaluator.on(Events.EPOCH_COMPLETED)
-    def score() -> None:
-        value = scores[trainer.state.epoch - 1]
-        evaluator.state.metrics.update(val_dice_refined=value, val_dice_prior=value)
-
-    alternation = AlternateCollaborativeHandler(pretrain_epochs)
-    attach_handlers(trainer, evaluator, alternation, ema, tmp_path, tmp_path / "models", val_interval=1, seed=0)
-    trainer.run()
-    state = torch.load(tmp_path / "resume" / f"resume_{len(scores)}.pt", weights_only=True)
+    train(AlternateCollaborativeHandler(pretrain_epochs), [0.9, 0.8])
+    state = torch.load(tmp_path / "resume" / "resume_2.pt", weights_only=True)
     assert state["best_model"] == {"best": best}
     assert (tmp_path / "models" / "model.pt").exists()
+
+
+def test_each_learning_rate_falls_over_the_epochs_of_its_network(tmp_path: Path, train: Callable) -> None:
+    train(AlternateCollaborativeHandler(0, segmentor_epochs=1), [0.1, 0.2])
+    rows = [*csv.DictReader((tmp_path / "history.csv").open(encoding="utf-8"))]
+    assert [row["phase"] for row in rows] == ["alternate", "refine"]
+    assert [bool(row["loss_segmentor"]) for row in rows] == [True, False]
+    for network, factors in (("segmentor", [1, 0]), ("refiner", [1, 0.5**0.9])):
+        rates = [float(row[f"lr_{network}"]) for row in rows]
+        assert rates == pytest.approx([rates[0] * factor for factor in factors]) and rates[0] > 0
+    before, after = (
+        torch.load(tmp_path / "resume" / f"resume_{epoch}.pt", weights_only=True)["network"] for epoch in (1, 2)
+    )
+    changed = {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed == {"refiner"}
