@@ -18,7 +18,7 @@ from hidiff_monai.io.command_line import describe_overrides
 PLACES = ("dataset_dir", "datalist_file", "num_workers")  # the data's content counts, not where they lie
 OWN = {
     *("bundle_root", "output_dir", "model_dir", "evaluation_dir", "section", "report", "seed"),
-    *("checkpoint", "network", "initial_weights", "resume_from"),
+    *("checkpoint", "network", "initial_weights", "resume_from", "alternation#segmentor_epochs"),
 }  # keys that the runs set themselves
 
 
@@ -43,22 +43,28 @@ def read_epochs(bundle: Path, overrides: Mapping[str, Any]) -> dict[str, int]:
     """Epochs of the pre-training, and of what follows in every row.
 
     Raises:
-        ValueError: if the configuration has no pre-training, no alternation, or a segmentor that is not trained in it.
+        ValueError: if the configuration has no pre-training, no alternation, or an end to the segmentor's training.
     """
     parser = ConfigParser()
     parser.read_config(find_config(bundle, "train"))
-    keys = ("pretrain_epochs", "max_epochs", "alternation#segmentor_every")
+    keys = ("pretrain_epochs", "max_epochs")
     parser.update({key: overrides[key] for key in keys if key in overrides})
     try:
-        pretraining, last, every = (int(parser.get_parsed_content(key)) for key in keys)
+        pretraining, last = (int(parser.get_parsed_content(key)) for key in keys)
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{bundle}: its train.json lacks one of {', '.join(keys)} ({error}); expected a bundle of this package"
         ) from error
-    if not 0 < pretraining < last or every < 1:
+    if not 0 < pretraining < last:
         raise ValueError(
-            f"pretrain_epochs is {pretraining}, max_epochs {last}, segmentor_every {every}; expected pre-training and "
-            "alternation, both of at least one epoch, and a segmentor that is trained in both"
+            f"pretrain_epochs is {pretraining}, max_epochs {last}; expected pre-training and alternation, both of at "
+            "least one epoch"
+        )
+    own = parser.get("alternation", {}).get("segmentor_epochs")
+    if own is not None:
+        raise ValueError(
+            f"{bundle}: alternation#segmentor_epochs of its train.json is {own}; expected none: the rows count "
+            "epochs of their own"
         )
     return {"pretrain_epochs": pretraining, "alternating_epochs": last - pretraining}
 

@@ -68,6 +68,7 @@ def calibrate_evaluation(evaluation_dir: str | Path, output: str | Path | None =
         "after": _scores(scaled, exclusive),
         "temperature_before": applied,
         "exclusive": exclusive,
+        "flip_axes": manifest.get("flip_axes", []),
         "checkpoint_sha256": manifest.get("checkpoint_sha256"),
     }
     file = folder / "temperature.json" if output is None else Path(str(output))
@@ -93,6 +94,8 @@ def format_calibration(result: dict[str, Any]) -> str:
         f'set it: "temperature": {temperature:g} in inference.json of the bundle that ships these weights; '
         f"--temperature {temperature:g} for evaluations (evaluate.json scores any weights and stays at 1.0)",
     ]
+    if result["flip_axes"]:
+        lines.append(f"fitted with flip_axes {result['flip_axes']}: it holds for these only")
     return "\n".join(lines)
 
 

@@ -20,6 +20,7 @@ from hidiff_monai.environment import read_processor
 from hidiff_monai.io import hash_file, require_writable, write_atomically
 from hidiff_monai.io.command_line import describe_overrides
 from hidiff_monai.prediction.dial_file import DIAL_FILE, DIAL_PICTURE
+from hidiff_monai.prediction.model import sampling_of
 from hidiff_monai.prediction.sampler import SamplerSetting
 from hidiff_monai.report.dial_chart import DialPoint, dial_chart, pareto_front
 
@@ -86,6 +87,7 @@ def describe_subject(subject: Subject, section: str, overrides: Mapping[str, Any
         "data_sha256": subject.hash_data(),
         "config_sha256": [hash_file(config) for config in configs],
         "overrides": describe_overrides(overrides),
+        "flip_axes": sampling_of(subject.inferer).flip_axes,
         "refiner": subject.refiner,
         "device": torch.cuda.get_device_name(subject.device) if is_cuda else subject.device.type,
         "cpu": read_processor().model,

@@ -22,8 +22,9 @@ class AlternateCollaborativeHandler:
             pre-training. Until then f goes on with L_Disc alone, while g learns.
         lambda_diff: its weight.
         refiner_every: g takes a step in every n-th mini-batch (or accumulation window).
-        segmentor_every: so does f; 0 leaves it as it is, a trained segmentor for example.
-        segmentor_epochs: epochs in which f takes steps, pre-training included; None for all.
+        segmentor_every: so does f.
+        segmentor_epochs: epochs in which f takes steps, pre-training included; None for all. 0, without pre-training,
+            leaves it as it is, a trained segmentor for example.
 
     Raises:
         ValueError: when a number is out of range, or some mini-batches would train nothing.
@@ -43,10 +44,10 @@ class AlternateCollaborativeHandler:
                 f"refiner_every is {refiner_every} and segmentor_every {segmentor_every}; expected 1 for at least one "
                 "of them, else some mini-batches would train nothing"
             )
-        if pretrain_epochs < 0 or refiner_every < 1 or segmentor_every < 0:
+        if pretrain_epochs < 0 or refiner_every < 1 or segmentor_every < 1:
             raise ValueError(
                 f"pretrain_epochs {pretrain_epochs}, refiner_every {refiner_every}, segmentor_every {segmentor_every}; "
-                "expected at least 0, 1 and 0"
+                "expected at least 0, 1 and 1"
             )
         if segmentor_epochs is not None and segmentor_epochs < pretrain_epochs:
             raise ValueError(
@@ -74,7 +75,7 @@ class AlternateCollaborativeHandler:
             max_epochs: epochs in all; the trainer's where it is left out.
         """
         engine.add_event_handler(
-            Events.STARTED, lambda: self._warn_if_refiner_idles(max_epochs or engine.state.max_epochs)
+            Events.STARTED, lambda: self._warn_of_missing_phases(max_epochs or engine.state.max_epochs)
         )
         engine.add_event_handler(Events.EPOCH_STARTED, self._announce)
         engine.add_event_handler(Events.ITERATION_STARTED, self._set_plan)
@@ -93,16 +94,23 @@ class AlternateCollaborativeHandler:
         if phase == REFINING:
             return UpdatePlan(updates_segmentor=False)
         return UpdatePlan(
-            updates_segmentor=self.segmentor_every > 0 and window % self.segmentor_every == 0,
+            updates_segmentor=window % self.segmentor_every == 0,
             updates_refiner=window % self.refiner_every == 0,
             lambda_diff=self.lambda_diff if epoch > self.collaboration_start else 0.0,
         )
 
-    def _warn_if_refiner_idles(self, max_epochs: int | None) -> None:
-        if max_epochs is not None and max_epochs <= self.pretrain_epochs:
+    def _warn_of_missing_phases(self, max_epochs: int | None) -> None:
+        if max_epochs is None:
+            return
+        if max_epochs <= self.pretrain_epochs:
             self.logger.warning(
                 f"max_epochs is {max_epochs}, all of them pre-training (pretrain_epochs is "
                 f"{self.pretrain_epochs}): the refiner is not trained; lower pretrain_epochs to train it"
+            )
+        elif self.segmentor_epochs is not None and max_epochs <= self.segmentor_epochs:
+            self.logger.warning(
+                f"max_epochs is {max_epochs}, segmentor_epochs {self.segmentor_epochs}: the refiner never goes on "
+                "alone; raise max_epochs, or leave out segmentor_epochs"
             )
 
     def _announce(self, engine: Engine) -> None:

@@ -186,10 +186,10 @@ class BernoulliDiffusionInferer(DiffusionInferer):
 
 
 def _require_axes(flip_axes: Sequence[int]) -> list[int]:
-    axes = list(flip_axes)
-    if len(set(axes)) < len(axes) or not all(type(axis) is int and axis in (0, 1) for axis in axes):
-        raise ValueError(f"flip_axes is {axes}; expected some of [0, 1], each once: 0 flips the rows, 1 the columns")
-    return axes
+    is_list = isinstance(flip_axes, Sequence)
+    if not is_list or any(type(axis) is not int or axis not in (0, 1) for axis in flip_axes):
+        raise ValueError(f"flip_axes is {flip_axes!r}; expected a list of 0, which flips the rows, and 1, the columns")
+    return sorted(set(flip_axes))
 
 
 def plain_tensor(inputs: torch.Tensor) -> torch.Tensor:

@@ -28,8 +28,8 @@ class Dial(NamedTuple):
     section: str | None
 
 
-def read_dial(file: Path, checkpoint_sha256: str, samples: int, max_steps: int) -> Dial:
-    """The settings that a prediction can take, with their Dice; a warning where test cases tell it.
+def read_dial(file: Path, checkpoint_sha256: str, samples: int, max_steps: int, flip_axes: list[int]) -> Dial:
+    """The settings that a prediction can take, with their Dice; a warning where test cases or other flips tell it.
 
     Hard decisions get the chains for the uncertainty that the prediction adds. One hard step is always among them, for
     when nothing fits, without a Dice where it was not measured; the prior alone is not: a prediction refines.
@@ -39,6 +39,7 @@ def read_dial(file: Path, checkpoint_sha256: str, samples: int, max_steps: int) 
         checkpoint_sha256: of the weights that predict.
         samples: chains behind the uncertainty where the mask is a hard decision.
         max_steps: T of the network.
+        flip_axes: of the prediction.
 
     Raises:
         ValueError: if it is missing or broken, or was measured with other weights or on training cases.
@@ -53,6 +54,14 @@ def read_dial(file: Path, checkpoint_sha256: str, samples: int, max_steps: int) 
         )
     section = content.get("section")
     _require_unseen(file, section)
+    theirs = content.get("flip_axes", [])
+    if theirs != flip_axes:
+        logger.warning(
+            "%s was measured with flip_axes %s, this run has %s: its Dice is that of other masks",
+            file,
+            theirs,
+            flip_axes,
+        )
     try:
         measured = [_read_row(row) for row in content["settings"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:

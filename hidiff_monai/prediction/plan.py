@@ -139,7 +139,8 @@ def make_plan(
     file = budget.file(model.bundle)
     samples = model.sampling.num_samples or model.network.num_samples
     checkpoint = hash_file(model.checkpoint)
-    candidates, section = read_dial(file, checkpoint, samples, model.network.scheduler.num_train_timesteps)
+    max_steps = model.network.scheduler.num_train_timesteps
+    candidates, section = read_dial(file, checkpoint, samples, max_steps, model.sampling.flip_axes)
     dial = hash_file(file)
     key = {
         "settings": model.settings,

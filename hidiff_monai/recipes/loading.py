@@ -22,7 +22,12 @@ from hidiff_monai.handlers import AlternateCollaborativeHandler, LossProgressBar
 from hidiff_monai.io import require_known_key
 
 # one epoch of either phase, whole: the refiner's loss enters the segmentor's objective at once
-TWO_PHASES = {"pretrain_epochs": 1, "max_epochs": 2, "alternation#collaboration_start": None}
+TWO_PHASES = {
+    "pretrain_epochs": 1,
+    "max_epochs": 2,
+    "alternation#collaboration_start": None,
+    "alternation#segmentor_epochs": None,
+}
 PHASES = ("segmentor alone", "alternating")
 
 

@@ -125,7 +125,7 @@ def attach_handlers(
                 "best_model": best_model,
             },
             resume_from=resume_from,
-            settings={"seed": seed, **(settings or {})},
+            settings={"seed": seed, "segmentor_epochs": alternation.segmentor_epochs, **(settings or {})},
         ).attach(trainer)
     trainer.add_event_handler(Events.STARTED, require_same_epoch)
 

@@ -38,6 +38,15 @@ def test_epochs_are_the_configurations_or_the_users() -> None:
     }
 
 
+def test_a_bundle_whose_segmentor_stops_before_the_refiner_has_no_rows(tmp_path: Path) -> None:
+    content = json.loads((DRIVE / "configs" / "train.json").read_text())
+    content["alternation"]["segmentor_epochs"] = 18
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "train.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"alternation#segmentor_epochs of its train.json is 18; expected none"):
+        read_epochs(tmp_path, {})
+
+
 def test_facts_hold_content_and_no_paths(tmp_path: Path) -> None:
     datalist = tmp_path / "datalist.json"
     datalist.write_text("{}")
@@ -68,8 +77,8 @@ def test_other_settings_are_named_and_the_file_stays(tmp_path: Path) -> None:
     [
         (["drove"], "drove is no bundle's folder; expected one with configs/, or one of ['acdc'"),
         (["drive", "--variants", "v9"], "got variants ['v9']"),
-        (["drive", "--max_epochs", "4"], "pretrain_epochs is 12, max_epochs 4, segmentor_every 2; expected"),
-        (["drive", "--alternation#segmentor_every", "0"], "segmentor_every 0; expected"),
+        (["drive", "--max_epochs", "4"], "pretrain_epochs is 12, max_epochs 4; expected pre-training and"),
+        (["drive", "--alternation#segmentor_epochs", "18"], "got overrides ['alternation#segmentor_epochs']; expected"),
     ],
 )
 def test_mistakes_end_in_a_sentence(

@@ -147,6 +147,11 @@ def test_temperature_of_both_configurations_reaches_the_inferer(bundle: Bundle) 
     )
     for inferer in (evaluate.parser.get_parsed_content("validate#inferer"), inference.inferer):
         assert getattr(inferer, "inferer", inferer).temperature == 1.4
+    if not bundle.is_volume:
+        for workflow, key in ((evaluate, "validate#inferer"), (inference, "inferer")):
+            workflow.parser.update({"flip_axes": [1]})
+            workflow.parser.parse()
+            assert workflow.parser.get_parsed_content(key).flip_axes == [1]
     own = {
         name: json.loads((bundle.root / "configs" / f"{name}.json").read_text())["temperature"]
         for name in ("evaluate", "inference")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hidiff_monai.prediction.model import build_part, parse_config, read_config
 from hidiff_monai.prediction.run import run_prediction
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
+CONFIGS = ("train", "evaluate")
 LARGEST = 25 * 10**6
 # Dice in percent of the refined mask, whole image, as in docs/results.md (DRIVE, the shipped weights)
 RECORDED = {"01": 83.14, "02": 85.74, "03": 81.25}
@@ -31,9 +33,11 @@ def test_weights_belong_to_the_network_of_the_bundle(name: str) -> None:
 
 
 @pytest.mark.parametrize("dial", sorted(BUNDLES.glob("*/docs/dial.json")), ids=lambda file: file.parts[-3])
-def test_a_dial_was_measured_with_the_weights_of_its_bundle(dial: Path) -> None:
+def test_a_dial_was_measured_with_weights_and_configuration_of_its_bundle(dial: Path) -> None:
     checkpoint = hash_file(dial.parents[1] / "models" / "model.pt")
-    assert read_dial(dial, checkpoint, samples=4, max_steps=10).section == "validation"
+    facts = {"flip_axes": [], **json.loads(dial.read_text())}
+    assert facts["config_sha256"] == [hash_file(dial.parents[1] / "configs" / f"{name}.json") for name in CONFIGS]
+    assert read_dial(dial, checkpoint, samples=4, max_steps=10, flip_axes=facts["flip_axes"]).section == "validation"
 
 
 def test_three_images_score_as_recorded(drive_dir: Path, tmp_path: Path) -> None:

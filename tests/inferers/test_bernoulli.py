@@ -179,7 +179,8 @@ def test_temperature_of_the_one_chain_is_that_of_the_call(network: HiDiff) -> No
 
 def test_flips_are_means_of_every_way_turned_back(network: HiDiff) -> None:
     image = torch.rand(2, 1, 40, 64)
-    results = inferer(flip_axes=[0, 1])(MetaTensor(image), network)
+    results = inferer(flip_axes=[1, 0])(MetaTensor(image), network)
+    assert inferer(flip_axes=(1, 0, 1)).flip_axes == [0, 1]
     ways = ([], [2], [3], [2, 3])
     alone = [inferer()(image.flip(axes), network) for axes in ways]
     for name in ("refined", "prior"):
@@ -223,9 +224,11 @@ def test_chains_of_every_flip_count_for_the_uncertainty(network: HiDiff) -> None
         ({"outputs": ("refined", "mean")}, r"outputs holds \['mean'\]; expected some of"),
         ({"outputs": ()}, "outputs holds nothing"),
         ({"sampler": "soft"}, "sampler is 'soft'; expected one of"),
-        ({"flip_axes": [2]}, r"flip_axes is \[2\]; expected some of \[0, 1\], each once"),
-        ({"flip_axes": [1, 1]}, r"flip_axes is \[1, 1\]; expected"),
-        ({"flip_axes": [True]}, r"flip_axes is \[True\]; expected"),
+        ({"flip_axes": [2]}, r"flip_axes is \[2\]; expected a list of 0, which flips the rows, and 1, the columns"),
+        ({"flip_axes": [[0]]}, r"flip_axes is \[\[0\]\]; expected a list"),
+        ({"flip_axes": [True]}, r"flip_axes is \[True\]; expected a list"),
+        ({"flip_axes": 1}, "flip_axes is 1; expected a list"),
+        ({"flip_axes": None}, "flip_axes is None; expected a list"),
     ],
 )
 def test_wrong_arguments_are_explained(arguments: dict[str, Any], message: str) -> None:
