@@ -22,7 +22,7 @@ RECORDED = {"01": 83.14, "02": 85.74, "03": 81.25}
 TOLERANCE = 0.05  # points: packed, folded and trained form differ by single pixels
 
 
-@pytest.mark.parametrize("name", ["drive", "chase_db1", "acdc"])
+@pytest.mark.parametrize("name", ["drive", "chase_db1", "acdc", "kvasir_seg", "cvc_clinicdb"])
 def test_weights_belong_to_the_network_of_the_bundle(name: str) -> None:
     file = BUNDLES / name / "models" / "model.pt"
     network = build_part(parse_config(read_config(BUNDLES / name, "inference.json"), {}, {}), "network_def", {})
