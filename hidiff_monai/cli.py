@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 import json
 import sys
 from collections.abc import Callable
@@ -282,7 +283,12 @@ def main(arguments: list[str] | None = None) -> Any:
     """Entry point: mistakes of the user end in one message and exit code 1, not in a traceback."""
     try:
         _refuse_unknown_options(sys.argv[1:] if arguments is None else arguments)
-        return fire.Fire(VERBS, arguments, name="hidiff")
+        result = fire.Fire(VERBS, arguments, name="hidiff")
+        sys.stdout.flush()
+        return result
+    except BrokenPipeError:  # `hidiff ... | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes at its end
+        sys.exit(1)
     except KeyboardInterrupt:
         print("\ninterrupted: run the same line again, what is complete is kept", file=sys.stderr)
         sys.exit(130)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel
@@ -142,3 +145,13 @@ def test_ctrl_c_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         main(["check"])
     assert end.value.code == 130
     assert "interrupted: run the same line again" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    """As `hidiff ... | head` is, whose pipe closes before all is written."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    line = [sys.executable, "-m", "hidiff_monai", "complexity", "--width", "8"]
+    done = subprocess.run(line, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.returncode == 1 and "Broken pipe" not in done.stderr and "BrokenPipeError" not in done.stderr
