@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import os
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -287,7 +287,7 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.stdout.flush()
         return result
     except BrokenPipeError:  # `hidiff ... | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its end
         sys.exit(1)
     except KeyboardInterrupt:
         print("\ninterrupted: run the same line again, what is complete is kept", file=sys.stderr)
