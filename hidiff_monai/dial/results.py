@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hidiff_monai.io import write_atomically
+from hidiff_monai.prediction.dial_file import BEFORE
 from hidiff_monai.prediction.sampler import SamplerSetting
 
 Content = dict[str, Any]
@@ -52,7 +53,7 @@ class DialResults:
                 f"{self.file}: is not from `hidiff dial` ({type(error).__name__}); expected its results, or no such "
                 "file: move it, or give another --output"
             ) from error
-        content = {"flip_axes": [], **content}  # of files that were written before there were flips
+        content = {**BEFORE, **content}
         for key, value in self.facts.items():
             if content.get(key) != value:
                 raise ValueError(

@@ -12,6 +12,7 @@ from hidiff_monai.prediction.budget import Candidate
 from hidiff_monai.prediction.sampler import SamplerSetting
 
 DIAL_FILE, DIAL_PICTURE = "dial.json", "dial.png"
+BEFORE: dict[str, Any] = {"flip_axes": []}  # what files mean that were written before a key was there
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def read_dial(file: Path, checkpoint_sha256: str, samples: int, max_steps: int, 
         )
     section = content.get("section")
     _require_unseen(file, section)
-    theirs = content.get("flip_axes", [])
+    theirs = content["flip_axes"]
     if theirs != flip_axes:
         logger.warning(
             "%s was measured with flip_axes %s, this run has %s: its Dice is that of other masks",
@@ -110,4 +111,4 @@ def _read(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: is no JSON ({error}); {_MEND}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file}: holds a {type(content).__name__}; {_MEND}")
-    return content
+    return {**BEFORE, **content}

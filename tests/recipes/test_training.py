@@ -11,7 +11,6 @@ from monai.data import CacheDataset, DataLoader
 from monai.engines import SupervisedEvaluator
 from monai.transforms import Compose
 
-from hidiff_monai.engines import AlternateCollaborativeTrainer
 from hidiff_monai.handlers import AlternateCollaborativeHandler, ResumableEMA
 from hidiff_monai.inferers import BernoulliDiffusionInferer
 from hidiff_monai.recipes import attach_handlers, mask_transforms
@@ -21,7 +20,7 @@ from hidiff_monai.recipes import attach_handlers, mask_transforms
 def train(tmp_path: Path, make_network: Callable, make_trainer: Callable, make_batches: Callable) -> Callable:
     """Trains tiny networks on one mini-batch; the refined mask scores what it is told, epoch by epoch."""
 
-    def run(alternation: AlternateCollaborativeHandler, scores: list[float]) -> AlternateCollaborativeTrainer:
+    def run(alternation: AlternateCollaborativeHandler, scores: list[float]) -> None:
         batch = make_batches(1)[0]
         cases = [{"image": image, "label": label} for image, label in zip(batch["image"], batch["label"], strict=True)]
         loader = DataLoader(CacheDataset(cases, Compose([]), progress=False), batch_size=2)
@@ -43,7 +42,6 @@ def train(tmp_path: Path, make_network: Callable, make_trainer: Callable, make_b
 
         attach_handlers(trainer, evaluator, alternation, ema, tmp_path, tmp_path / "models", val_interval=1, seed=0)
         trainer.run()
-        return trainer
 
     return run
 
