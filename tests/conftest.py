@@ -79,13 +79,15 @@ def drive_dir(data_root: Path) -> Path:
 def make_network() -> Callable[..., HiDiff]:
     """Builds a whole HiDiff of three levels, with BatchNorm; equal seeds give equal weights."""
 
-    def build(seed: int = 0, num_targets: int = 1, width: int = 4, binarized: bool = True) -> HiDiff:
+    def build(
+        seed: int = 0, num_targets: int = 1, width: int = 4, binarized: bool = True, image_channels: int = 1
+    ) -> HiDiff:
         torch.manual_seed(seed)
         channels = [width, width, 2 * width]
-        segmentor = UNetSegmentor(1, num_targets, channels)
+        segmentor = UNetSegmentor(image_channels, num_targets, channels)
         features = {"feature_channels": segmentor.feature_channels, "feature_strides": segmentor.feature_strides}
         refiner = DiffusionRefiner(
-            1, num_targets, **features, channels=channels, embedding_dim=8, num_heads=2, binarized=binarized
+            image_channels, num_targets, **features, channels=channels, embedding_dim=8, num_heads=2, binarized=binarized
         )
         torch.nn.init.normal_(
             refiner.correction.weight, std=0.1

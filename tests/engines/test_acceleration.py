@@ -8,7 +8,12 @@ import torch
 from torch import nn
 
 from hidiff_monai.engines import AlternateCollaborativeTrainer, acceleration
-from hidiff_monai.engines.acceleration import compile_forwards, gradient_scaler, lay_channels_last
+from hidiff_monai.engines.acceleration import (
+    compile_forwards,
+    gradient_scaler,
+    lay_channels_last,
+    prefers_channels_last,
+)
 
 
 def train(make_network: Callable, make_trainer: Callable, make_batches: Callable, **options: Any) -> Any:
@@ -40,6 +45,30 @@ def test_the_layout_changes_neither_losses_nor_weights(
         torch.testing.assert_close(fast.state.output[key], plain.state.output[key], atol=1e-4, rtol=1e-4)
     assert fast.network.refiner.correction.weight.is_contiguous(memory_format=torch.channels_last)
     assert plain.network.segmentor.head.weight.is_contiguous()
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_photograph_is_laid_as_the_weights_are(
+    channels_last: bool, make_network: Callable, make_trainer: Callable, make_batches: Callable
+) -> None:
+    seen = []
+    network = make_network(image_channels=3)
+    network.segmentor.stem.register_forward_hook(lambda module, inputs, output: seen.extend([*inputs, output]))
+    batches = make_batches(1)
+    photographs = batches[0]["image"].repeat(1, 3, 1, 1)
+    batches[0]["image"] = photographs.contiguous(memory_format=torch.channels_last)  # as a file is decoded
+    make_trainer(network, batches, channels_last=channels_last).run()
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    assert seen and all(maps.is_contiguous(memory_format=layout) for maps in seen)
+
+
+@pytest.mark.parametrize(("capability", "expected"), [("AVX2", False), ("AVX512", True), ("DEFAULT", False)])
+def test_channels_lie_innermost_only_where_that_is_faster(
+    capability: str, expected: bool, monkeypatch: pytest.MonkeyPatch, make_network: Callable, make_trainer: Callable
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert make_trainer(make_network(), []).channels_last is expected
+    assert prefers_channels_last(torch.device("cuda"))
 
 
 def test_a_checkpoint_is_read_back_in_the_other_layout(make_network: Callable, tmp_path: Any) -> None:
