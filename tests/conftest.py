@@ -87,7 +87,13 @@ def make_network() -> Callable[..., HiDiff]:
         segmentor = UNetSegmentor(image_channels, num_targets, channels)
         features = {"feature_channels": segmentor.feature_channels, "feature_strides": segmentor.feature_strides}
         refiner = DiffusionRefiner(
-            image_channels, num_targets, **features, channels=channels, embedding_dim=8, num_heads=2, binarized=binarized
+            image_channels,
+            num_targets,
+            **features,
+            channels=channels,
+            embedding_dim=8,
+            num_heads=2,
+            binarized=binarized,
         )
         torch.nn.init.normal_(
             refiner.correction.weight, std=0.1
