@@ -3,45 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from hidiff_monai.prediction.sampler import SamplerSetting
 
 PRIOR = SamplerSetting("prior", 0, 1)
 HARD_STEPS = (1, 2, 3, 5, 10)
-DDIM_STEPS = (5, 10)
+CHAIN_STEPS = (5, 10)
 SAMPLES = (1, 4, 16)
+SAMPLERS = ("hard", "ddim", "ddpm")
+DEFAULT_SAMPLERS = SAMPLERS[:2]
 
 
 def make_grid(
-    max_steps: int, steps: Sequence[int] | None = None, samples: Sequence[int] | None = None
+    max_steps: int,
+    steps: Sequence[int] | None = None,
+    samples: Sequence[int] | None = None,
+    samplers: Sequence[str] | None = None,
 ) -> list[SamplerSetting]:
-    """The prior alone; hard decisions; means of DDIM chains, which need more steps: below 5, T of them.
+    """The prior alone; hard decisions; means of drawn chains, which need more steps: below 5, T of them.
 
     Args:
         max_steps: T of the network; what has more steps is left out.
         steps: the only ones to measure, of `HARD_STEPS`; None for all.
-        samples: the only numbers of DDIM chains, of `SAMPLES`; None for all.
+        samples: the only numbers of drawn chains, of `SAMPLES`; None for all.
+        samplers: the only ones, of `SAMPLERS`; None for `DEFAULT_SAMPLERS`.
 
     Raises:
-        ValueError: if a number is none of the grid's.
+        ValueError: if a number or a sampler is none of the grid's.
     """
     _require_known("steps", steps, HARD_STEPS)
     _require_known("samples", samples, SAMPLES)
+    _require_known("samplers", samplers, SAMPLERS)
     hard = [number for number in HARD_STEPS if number <= max_steps]
-    ddim = [number for number in DDIM_STEPS if number <= max_steps] or [max_steps]
+    drawn = [number for number in CHAIN_STEPS if number <= max_steps] or [max_steps]
+    chains = [number for number in SAMPLES if samples is None or number in samples]
+    chosen = [sampler for sampler in SAMPLERS if sampler in (samplers or DEFAULT_SAMPLERS)]
     return [
         PRIOR,
-        *(SamplerSetting("hard", number) for number in hard if steps is None or number in steps),
         *(
-            SamplerSetting("ddim", number, chains)
-            for number in ddim
-            for chains in SAMPLES
-            if (steps is None or number in steps) and (samples is None or chains in samples)
+            SamplerSetting(sampler, number, count)
+            for sampler in chosen
+            for number in (hard if sampler == "hard" else drawn)
+            for count in ([1] if sampler == "hard" else chains)
+            if steps is None or number in steps
         ),
     ]
 
 
-def _require_known(name: str, numbers: Sequence[int] | None, known: Sequence[int]) -> None:
-    unknown = [number for number in numbers or [] if number not in known or isinstance(number, bool)]
-    if unknown or (numbers is not None and not numbers):
+def _require_known(name: str, values: Sequence[Any] | None, known: Sequence[Any]) -> None:
+    unknown = [value for value in values or [] if value not in known or isinstance(value, bool)]
+    if unknown or (values is not None and not values):
         raise ValueError(f"--{name} {unknown or 'is empty'}; expected some of {list(known)}: leave it out for all")

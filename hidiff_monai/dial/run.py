@@ -34,6 +34,7 @@ def run_dial(
     output: str | Path | None = None,
     steps: Sequence[int] | None = None,
     samples: Sequence[int] | None = None,
+    samplers: Sequence[str] | None = None,
     device: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> str:
@@ -46,8 +47,9 @@ def run_dial(
         section: likewise.
         checkpoint: likewise.
         output: the folder for both files; None for ``docs/`` of the bundle.
-        steps: see `make_grid`, as ``samples``.
+        steps: see `make_grid`, as ``samples`` and ``samplers``.
         samples: likewise.
+        samplers: likewise.
         device: likewise.
         overrides: likewise.
 
@@ -60,7 +62,7 @@ def run_dial(
     """
     require_free(overrides or {})
     subject = load_subject(bundle, dataset_dir, datalist_file, section, checkpoint, device, overrides)
-    grid = make_grid(subject.network.scheduler.num_train_timesteps, steps, samples)
+    grid = make_grid(subject.network.scheduler.num_train_timesteps, steps, samples, samplers)
     folder = require_writable(subject.bundle / "docs" if output is None else Path(str(output)).expanduser())
     results = DialResults(folder / DIAL_FILE, describe_subject(subject, section, overrides or {}))
     missing = [setting for setting in grid if setting not in results.rows]

@@ -14,6 +14,7 @@ def dial(
     output: str | None = None,
     steps: tuple[int, ...] | None = None,
     samples: tuple[int, ...] | None = None,
+    samplers: tuple[str, ...] | None = None,
     device: str | None = None,
     **overrides: Any,
 ) -> None:
@@ -30,7 +31,8 @@ def dial(
         checkpoint: the weights; the bundle's models/model.pt, or what its training wrote, where it is left out.
         output: the folder for dial.json and dial.png; docs/ of the bundle where it is left out.
         steps: the only numbers of steps to measure, for example 1,2,5; 1, 2, 3, 5 and 10 where it is left out.
-        samples: the only numbers of DDIM chains, for example 1,4; 1, 4 and 16 where it is left out.
+        samples: the only numbers of drawn chains, for example 1,4; 1, 4 and 16 where it is left out.
+        samplers: the only samplers, for example hard,ddim,ddpm; hard and ddim where it is left out.
         device: cuda, mps or cpu; the best there is where it is left out.
         overrides: any other key of the bundle's train.json or evaluate.json, for example --crop_size [128,128].
     """
@@ -47,6 +49,7 @@ def dial(
         output,
         None if steps is None else as_list(steps),
         None if samples is None else as_list(samples),
+        None if samplers is None else as_list(samplers),
         device,
         overrides,
     )

@@ -42,13 +42,14 @@ class Theme:
     prior: str
     refined: str
     worse: str
+    other: str
 
 
 THEMES = {
-    "light": Theme("#ffffff", "#22262b", "#d5d8dc", "#7d838b", "#0067a3", "#c24e00"),
-    "dark": Theme("#191d22", "#dfe2e6", "#3a4048", "#9aa1aa", "#5fb8ec", "#ee8a4a"),
+    "light": Theme("#ffffff", "#22262b", "#d5d8dc", "#7d838b", "#0067a3", "#c24e00", "#6d3fa0"),
+    "dark": Theme("#191d22", "#dfe2e6", "#3a4048", "#9aa1aa", "#5fb8ec", "#ee8a4a", "#b795e6"),
 }
-LIGHTBOX = Theme("#101010", "#dfe2e6", "#4a515a", "#9aa1aa", "#5fb8ec", "#ee8a4a")
+LIGHTBOX = Theme("#101010", "#dfe2e6", "#4a515a", "#9aa1aa", "#5fb8ec", "#ee8a4a", "#b795e6")
 
 
 def new_figure(width_in: float, height_in: float, theme: Theme) -> Figure:

@@ -21,7 +21,7 @@ class DialPoint(NamedTuple):
     """A setting in the picture.
 
     Attributes:
-        kind: "prior", "hard" or "ddim".
+        kind: "prior", "hard", "ddim" or "ddpm".
         label: what stands beside it.
         seconds: a case.
         dice: mean, in [0, 1].
@@ -64,7 +64,7 @@ def dial_chart(points: Sequence[DialPoint], title: str, theme: str = "light") ->
         axes.set_title(name, loc="left", color=colours.ink, fontsize=9.5)
     figure.text(0.012, 0.945, f"Dice of the mask, %: {title}", color=colours.ink, fontsize=10)
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, fontsize=8.5, labelcolor=colours.ink, loc="lower center", ncols=4)
+    figure.legend(handles, labels, frameon=False, fontsize=8.5, labelcolor=colours.ink, loc="lower center", ncols=5)
     return to_png(figure)
 
 
@@ -76,6 +76,7 @@ def _draw_settings(axes: Axes, points: Sequence[DialPoint], colours: Theme) -> N
         "prior": (colours.prior, "D", "prior alone"),
         "hard": (colours.refined, "o", "hard decisions: steps"),
         "ddim": (colours.worse, "s", "mean of DDIM chains: steps × chains"),
+        "ddpm": (colours.other, "^", "mean of DDPM chains"),
     }
     for kind, (colour, marker, name) in looks.items():
         chosen = [point for point in points if point.kind == kind]

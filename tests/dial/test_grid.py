@@ -19,6 +19,12 @@ def test_the_whole_grid() -> None:
     assert of(grid, "ddim") == [(5, 1), (5, 4), (5, 16), (10, 1), (10, 4), (10, 16)]
 
 
+def test_the_sampler_with_the_whole_posterior_is_measured_where_it_is_asked_for() -> None:
+    grid = make_grid(10, steps=[1, 10], samples=[16], samplers=["ddpm", "hard"])
+    assert grid == [PRIOR, SamplerSetting("hard", 1), SamplerSetting("hard", 10), SamplerSetting("ddpm", 10, 16)]
+    assert {setting.sampler for setting in make_grid(10)} == {"prior", "hard", "ddim"}
+
+
 def test_a_part_of_it() -> None:
     grid = make_grid(10, steps=[1, 2, 5], samples=[1, 4])
     assert of(grid, "prior") == [(0, 1)]
@@ -38,3 +44,9 @@ def test_no_more_steps_than_the_network_has(max_steps: int, hard: list[int], ddi
 def test_what_is_not_on_the_grid_is_refused(steps: list[int] | None, samples: list[int] | None, name: str) -> None:
     with pytest.raises(ValueError, match=rf"{name} .*expected some of \[1, "):
         make_grid(10, steps, samples)
+
+
+@pytest.mark.parametrize("samplers", [["dpm"], [], [True]])
+def test_an_unknown_sampler_is_refused(samplers: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"--samplers .*expected some of \['hard', 'ddim', 'ddpm'\]: leave it out"):
+        make_grid(10, samplers=samplers)
