@@ -43,7 +43,7 @@ def read_epochs(bundle: Path, overrides: Mapping[str, Any]) -> dict[str, int]:
     """Epochs of the pre-training, and of what follows in every row.
 
     Raises:
-        ValueError: if the configuration has no pre-training, no alternation, or an end to the segmentor's training.
+        ValueError: if the configuration has no pre-training, or no alternation.
     """
     parser = ConfigParser()
     parser.read_config(find_config(bundle, "train"))
@@ -59,12 +59,6 @@ def read_epochs(bundle: Path, overrides: Mapping[str, Any]) -> dict[str, int]:
         raise ValueError(
             f"pretrain_epochs is {pretraining}, max_epochs {last}; expected pre-training and alternation, both of at "
             "least one epoch"
-        )
-    own = parser.get("alternation", {}).get("segmentor_epochs")
-    if own is not None:
-        raise ValueError(
-            f"{bundle}: alternation#segmentor_epochs of its train.json is {own}; expected none: the rows count "
-            "epochs of their own"
         )
     return {"pretrain_epochs": pretraining, "alternating_epochs": last - pretraining}
 

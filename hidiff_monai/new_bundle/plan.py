@@ -69,7 +69,7 @@ def choose_settings(findings: Findings, train: dict[str, Any], num_items: int) -
             Choice("batch_size", 2, "with two crops each, for a CPU"),
             Choice("crops_per_image", 2, "see batch_size"),
         ]
-        return [*choices, *_choose_epochs(num_items * repeats, 2)]
+        return [*choices, *_choose_epochs(num_items * repeats, 2, train)]
     if "image_size" in train:
         size = _cover(largest) if max(largest) <= LARGEST_WHOLE else [TRAINED_SIZE, TRAINED_SIZE]
         reason = f"whole pictures, the largest is {largest[0]} × {largest[1]}"
@@ -83,7 +83,7 @@ def choose_settings(findings: Findings, train: dict[str, Any], num_items: int) -
     choices.append(Choice("batch_size", batch_size, f"for {size[0]} × {size[1]} pixels"))
     if findings.modality == "CT":
         choices.append(_choose_window(findings))
-    return [*choices, *_choose_epochs(num_items, batch_size)]
+    return [*choices, *_choose_epochs(num_items, batch_size, train)]
 
 
 def estimate_time(train: dict[str, Any], num_items: int) -> Choice:
@@ -151,13 +151,15 @@ def _choose_window(findings: Findings) -> Choice:
     return Choice("intensity_window", window, reason)
 
 
-def _choose_epochs(num_items: int, batch_size: int) -> list[Choice]:
+def _choose_epochs(num_items: int, batch_size: int, train: dict[str, Any]) -> list[Choice]:
     per_epoch = math.ceil(num_items / batch_size)
     pretrain = max(EPOCHS[0] // 2, min(EPOCHS[1] // 2, math.ceil(NUM_BATCHES / 2 / per_epoch)))
     interval = max(1, pretrain // 5)
     reason = f"{per_epoch} mini-batches an epoch, so {pretrain * per_epoch}"
+    alternates = train["alternation"].get("segmentor_epochs") is None
+    how = "in alternation with the refiner" if alternates else "for the refiner alone"
     return [
         Choice("pretrain_epochs", pretrain, f"{reason} for the segmentor alone"),
-        Choice("max_epochs", 2 * pretrain, "as many in alternation with the refiner"),
+        Choice("max_epochs", 2 * pretrain, f"as many {how}"),
         Choice("val_interval", interval, "about five validations in either phase"),
     ]

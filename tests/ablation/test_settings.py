@@ -38,15 +38,6 @@ def test_epochs_are_the_configurations_or_the_users() -> None:
     }
 
 
-def test_a_bundle_whose_segmentor_stops_before_the_refiner_has_no_rows(tmp_path: Path) -> None:
-    content = json.loads((DRIVE / "configs" / "train.json").read_text())
-    content["alternation"]["segmentor_epochs"] = 18
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "train.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"alternation#segmentor_epochs of its train.json is 18; expected none"):
-        read_epochs(tmp_path, {})
-
-
 def test_facts_hold_content_and_no_paths(tmp_path: Path) -> None:
     datalist = tmp_path / "datalist.json"
     datalist.write_text("{}")
