@@ -47,8 +47,9 @@ def configure(
         if choice.key in inference.content:
             inference.set(choice.key, choice.value)
     for config in (configs["evaluate"], inference):
-        if "temperature" in config.content:  # a fitted one belongs to the template's weights
-            config.set("temperature", 1.0)
+        for key, value in (("temperature", 1.0), ("threshold", 0.5)):  # fitted ones belong to the template's weights
+            if key in config.content:
+                config.set(key, value)
     for config in (train, inference):
         _set_channels(config, findings)
     if findings.is_volume:

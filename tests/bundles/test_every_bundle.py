@@ -58,6 +58,8 @@ class Bundle:
             settings["image_size" if "image_size" in config else "crop_size"] = [64, 64]
             if "repeats_per_epoch" in config:
                 settings["repeats_per_epoch"] = 2
+        if any("window_size" in json.loads((self.root / "configs" / f"{file}.json").read_text()) for file in files):
+            settings["window_size"] = [64, 64]
         workflow = ConfigWorkflow(
             [str(self.root / "configs" / f"{file}.json") for file in files],
             meta_file=str(self.root / "configs" / "metadata.json"),
