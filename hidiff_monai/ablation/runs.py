@@ -68,7 +68,7 @@ class SeedRuns:
         done = self.folder / name / "trained.json"
         if done.is_file():
             return
-        content = {**configuration, "alternation#segmentor_epochs": None}  # a bundle's own counts its own epochs
+        content = {**configuration, "alternation#segmentor_epochs": None}  # every row alternates
         files = [self.train_file, write_json(self.folder / name / "train.json", content)]
         settings = for_training(self.settings, self.train_file, self.evaluate_file)
         run_bundle("training", files, {**settings, **phases, "output_dir": self.folder / name})

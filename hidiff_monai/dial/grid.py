@@ -54,4 +54,4 @@ def make_grid(
 def _require_known(name: str, values: Sequence[Any] | None, known: Sequence[Any]) -> None:
     unknown = [value for value in values or [] if value not in known or isinstance(value, bool)]
     if unknown or (values is not None and not values):
-        raise ValueError(f"--{name} {unknown or 'is empty'}; expected some of {list(known)}: leave it out for all")
+        raise ValueError(f"--{name} {unknown or 'is empty'}; expected some of {list(known)}, or leave it out")

@@ -11,7 +11,7 @@ from torch import nn
 def prefers_channels_last(device: torch.device) -> bool:
     """Whether a training step is faster with the channels innermost: not on a CPU without AVX-512.
 
-    With AVX2 oneDNN's backward passes take twice the time on such maps, and the whole step 1.4 times.
+    With AVX2 oneDNN's backward passes are slower on such maps; docs/performance.md has the ratio.
     """
     return device.type != "cpu" or "AVX512" in torch.backends.cpu.get_cpu_capability()
 

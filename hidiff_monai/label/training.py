@@ -78,7 +78,7 @@ class BundleTraining(TrainTask):
             "output_dir": str(run),
             "device": name_to_device(options.get("device")),
             "max_epochs": int(options["max_epochs"]),
-            "alternation#segmentor_epochs": None,  # the bundle's counts its own epochs
+            "alternation#segmentor_epochs": None,  # a number would count the epochs of the bundle's own schedule
             **self._beginning(bool(options["pretrained"]), int(options["max_epochs"])),
         }
         files = {"config_file": str(configs / "train.json"), "meta_file": str(configs / "metadata.json")}

@@ -41,15 +41,14 @@ def configure(
     for key, value in paths.items():
         train.set(key, value)
     inference.set("bundle_root", paths["bundle_root"])
-    for choice in choices:
-        if choice.key in train.content:
-            train.set(choice.key, choice.value)
-        if choice.key in inference.content:
-            inference.set(choice.key, choice.value)
+    for config in (train, inference, configs["evaluate"]):
+        for choice in choices:
+            if choice.key in config.content:
+                config.set(choice.key, choice.value)
     for config in (configs["evaluate"], inference):
-        for key, value in (("temperature", 1.0), ("threshold", 0.5)):  # fitted ones belong to the template's weights
+        for key, neutral in (("temperature", 1.0), ("threshold", 0.5)):  # fitted ones belong to the template's weights
             if key in config.content:
-                config.set(key, value)
+                config.set(key, neutral)
     for config in (train, inference):
         _set_channels(config, findings)
     if findings.is_volume:

@@ -10,6 +10,7 @@ from hidiff_monai.data.inspection import Findings
 
 LARGEST_WHOLE = 320  # pixels; larger pictures are resized or cropped
 TRAINED_SIZE = 256
+LARGEST_WINDOW = 1024  # pixels
 THIN_PX = 8  # at TRAINED_SIZE: what is thinner does not survive resizing
 SMALLEST_WHOLE = 64  # 2 pixels at the network's coarsest level
 LARGE_SLICE = 112  # pixels, from which on crops are a multiple of 32
@@ -62,9 +63,11 @@ def choose_settings(findings: Findings, train: dict[str, Any], num_items: int) -
     smallest, largest = (size[:2] for size in findings.sizes)
     if "repeats_per_epoch" in train:
         size = [min(TRAINED_SIZE, _nearest(edge)) for edge in smallest]
+        window = [min(LARGEST_WINDOW, edge) for edge in _cover(largest)]
         repeats = max(1, round(48 / num_items))
         choices = [
             Choice("crop_size", size, "crops keep the pixels as they are; a multiple of 32"),
+            Choice("window_size", window, "prediction's, whole pictures where memory allows"),
             Choice("repeats_per_epoch", repeats, f"{num_items} pictures, so that an epoch is not over at once"),
             Choice("batch_size", 2, "with two crops each, for a CPU"),
             Choice("crops_per_image", 2, "see batch_size"),

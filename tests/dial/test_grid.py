@@ -48,5 +48,5 @@ def test_what_is_not_on_the_grid_is_refused(steps: list[int] | None, samples: li
 
 @pytest.mark.parametrize("samplers", [["dpm"], [], [True]])
 def test_an_unknown_sampler_is_refused(samplers: list[str]) -> None:
-    with pytest.raises(ValueError, match=r"--samplers .*expected some of \['hard', 'ddim', 'ddpm'\]: leave it out"):
+    with pytest.raises(ValueError, match=r"--samplers .*expected some of \['hard', 'ddim', 'ddpm'\], or leave it out"):
         make_grid(10, samplers=samplers)
