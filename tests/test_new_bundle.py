@@ -199,6 +199,14 @@ def test_thin_structures_in_large_photographs_are_cropped(tmp_path: Path) -> Non
     require_true_metadata(bundle, tmp_path)
 
 
+def test_what_the_template_has_no_key_for_is_not_said_to_be_chosen(tmp_path: Path) -> None:
+    write_photographs(tmp_path / "raw", (400, 400), width=3)
+    datalist = make_datalist(tmp_path, "{id}.png", "{id}_mask.png")
+    template = REPOSITORY / "bundles" / "drive"
+    _, text = write_new_bundle("thin", datalist, tmp_path / "raw", tmp_path / "bundles", template)
+    assert "crop_size" in text and "window_size" not in text
+
+
 def test_what_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_volumes(tmp_path / "raw", 4)
     datalist = list_volumes(tmp_path)

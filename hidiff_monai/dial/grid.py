@@ -11,8 +11,8 @@ PRIOR = SamplerSetting("prior", 0, 1)
 HARD_STEPS = (1, 2, 3, 5, 10)
 CHAIN_STEPS = (5, 10)
 SAMPLES = (1, 4, 16)
-SAMPLERS = ("hard", "ddim", "ddpm")
-DEFAULT_SAMPLERS = SAMPLERS[:2]
+ROW_ORDER = ("hard", "ddim", "ddpm")  # the scheduler's samplers as the tables have them
+DEFAULT_SAMPLERS = ROW_ORDER[:2]
 
 
 def make_grid(
@@ -27,18 +27,18 @@ def make_grid(
         max_steps: T of the network; what has more steps is left out.
         steps: the only ones to measure, of `HARD_STEPS`; None for all.
         samples: the only numbers of drawn chains, of `SAMPLES`; None for all.
-        samplers: the only ones, of `SAMPLERS`; None for `DEFAULT_SAMPLERS`.
+        samplers: the only ones, of `ROW_ORDER`; None for `DEFAULT_SAMPLERS`.
 
     Raises:
         ValueError: if a number or a sampler is none of the grid's.
     """
     _require_known("steps", steps, HARD_STEPS)
     _require_known("samples", samples, SAMPLES)
-    _require_known("samplers", samplers, SAMPLERS)
+    _require_known("samplers", samplers, ROW_ORDER)
     hard = [number for number in HARD_STEPS if number <= max_steps]
     drawn = [number for number in CHAIN_STEPS if number <= max_steps] or [max_steps]
     chains = [number for number in SAMPLES if samples is None or number in samples]
-    chosen = [sampler for sampler in SAMPLERS if sampler in (samplers or DEFAULT_SAMPLERS)]
+    chosen = [sampler for sampler in ROW_ORDER if sampler in (samplers or DEFAULT_SAMPLERS)]
     return [
         PRIOR,
         *(

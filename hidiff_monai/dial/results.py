@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from hidiff_monai.dial.grid import PRIOR, SAMPLERS
+from hidiff_monai.dial.grid import PRIOR, ROW_ORDER
 from hidiff_monai.io import write_atomically
 from hidiff_monai.prediction.dial_file import BEFORE
 from hidiff_monai.prediction.sampler import SamplerSetting
@@ -65,4 +65,4 @@ class DialResults:
 
 
 def _order(setting: SamplerSetting) -> tuple[int, int, int]:
-    return (PRIOR.sampler, *SAMPLERS).index(setting.sampler), setting.steps, setting.samples
+    return (PRIOR.sampler, *ROW_ORDER).index(setting.sampler), setting.steps, setting.samples

@@ -57,6 +57,7 @@ def write_new_bundle(
     choices = choose_settings(findings, configs["train"].content, num_items)
     paths = {"bundle_root": str(target.absolute()), "dataset_dir": str(root), "datalist_file": _refer_to(file, root)}
     configure(configs, name, findings, choices, paths, folder.name)
+    choices = [choice for choice in choices if any(choice.key in config.content for config in configs.values())]
     choices = [start, *choices, estimate_time(configs["train"].content, num_items), *explain_kept(findings.is_volume)]
     commands = format_commands(target, file, root, findings)
     card = write_card(name, findings, choices, commands, read_datalist(file), file.parent == root)

@@ -45,7 +45,8 @@ class Bundle:
         self.is_volume = name in raw.VOLUMES
 
     def workflow(self, *files: str, kind: str = "train", **overrides: Any) -> ConfigWorkflow:
-        config = json.loads((self.root / "configs" / "train.json").read_text())
+        paths = [str(self.root / "configs" / f"{file}.json") for file in files]
+        config = ConfigParser.load_config_files(paths)
         settings: dict[str, Any] = {
             "bundle_root": str(self.root),
             "dataset_dir": str(self.dataset_dir),
@@ -58,10 +59,10 @@ class Bundle:
             settings["image_size" if "image_size" in config else "crop_size"] = [64, 64]
             if "repeats_per_epoch" in config:
                 settings["repeats_per_epoch"] = 2
-        if any("window_size" in json.loads((self.root / "configs" / f"{file}.json").read_text()) for file in files):
+        if "window_size" in config:
             settings["window_size"] = [64, 64]
         workflow = ConfigWorkflow(
-            [str(self.root / "configs" / f"{file}.json") for file in files],
+            paths,
             meta_file=str(self.root / "configs" / "metadata.json"),
             logging_file=False,
             workflow_type=kind,
