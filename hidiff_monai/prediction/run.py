@@ -162,6 +162,7 @@ def _plan(model: Model, budget: Budget, places: Places, processes: Processes) ->
 def _predict_cases(run: _Run, processes: Processes, timeout_s: float) -> None:
     """This process's share; the first one waits for the others'."""
     number = len(run.items)
+    processes.share("ready", str)  # from here on the first one tells of what the others lose
     with tqdm(total=number, desc="Predicting", unit="case", disable=not processes.is_first) as bar:
         for index in processes.take(number):
             bar.update(index - bar.n)  # those that other processes took, too
