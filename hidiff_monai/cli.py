@@ -21,7 +21,7 @@ from hidiff_monai.dial.verb import dial
 from hidiff_monai.export.verb import export
 from hidiff_monai.io.command_line import as_list, tell_torchrun
 from hidiff_monai.io.errors import find_value_error
-from hidiff_monai.prediction_verb import predict
+from hidiff_monai.prediction_verb import predict, usual
 from hidiff_monai.sharing.verb import publish_check
 
 
@@ -276,6 +276,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "prepare": prepare,
     "publish-check": publish_check,
     "reproduce": reproduce,
+    "usual": usual,
 }
 
 

@@ -41,7 +41,7 @@ def predict(
         device: cuda, mps or cpu; the best there is where it is left out.
         labels: a folder with a label for each case's name, for Dice and error maps.
         reference: the output of an earlier run, on validation cases for example: what is more uncertain than nine in
-            ten of them looks hard.
+            ten of them looks hard; the bundle's docs/usual.json where it is left out.
         rtstruct: writes an RTSTRUCT beside each DICOM-SEG.
         report: makes index.html; --noreport leaves it out.
         json: prints the manifest instead of a summary.
@@ -82,3 +82,18 @@ def predict(
     if any(case["status"] == "failed" for case in manifest["cases"]):
         tell_torchrun("cases failed: manifest.json says why")
         sys.exit(1)
+
+
+def usual(run: str, bundle: str) -> None:
+    """Makes what a run of `hidiff predict` on validation cases tells the reference of a bundle: its docs/usual.json.
+
+    Later predictions with the same weights and settings are compared with it, case by case and as a whole.
+
+    Args:
+        run: the output folder of `hidiff predict` on cases that the model was not trained on.
+        bundle: the bundle's folder, or the name of one in bundles/, for example kvasir_seg.
+    """
+    from hidiff_monai.bundle_runs import name_bundle
+    from hidiff_monai.prediction import publish_usual
+
+    print(publish_usual(run, name_bundle(bundle)))

@@ -28,7 +28,7 @@ from hidiff_monai.prediction.places import Places, require_places
 from hidiff_monai.prediction.plan import Budget, Plan, make_plan
 from hidiff_monai.prediction.processes import Processes, describe_missing, interruptible
 from hidiff_monai.prediction.records import Records, files_of, with_safe_id
-from hidiff_monai.prediction.reference import Usual, read_usual
+from hidiff_monai.prediction.reference import Usual, compare_with_usual, find_usual, read_usual
 from hidiff_monai.prediction.verdict import (
     axial_axis,
     compare_masks,
@@ -91,7 +91,8 @@ def run_prediction(
         steps: steps of the reverse chain; None for the bundle's.
         samples: chains behind the uncertainty; None for the bundle's.
         labels: a folder with ``<id>.nii.gz``, ``<id>_gt.png`` and the like, for Dice and error maps.
-        reference: the output of an earlier run on cases the model is known on, see `read_usual`.
+        reference: the output of an earlier run on cases the model is known on, see `read_usual`; None for what the
+            bundle brings, see `find_usual`.
         rtstruct: writes a structure set beside each DICOM-SEG.
         report: makes the page.
         overrides: further keys of the bundle's inference configuration.
@@ -114,7 +115,7 @@ def run_prediction(
     model = load_model(bundle, places.source, checkpoint, processes.device(device), steps, samples, overrides, eager)
     plan = None if budget is None else _plan(model, budget, places, processes)
     facts = _facts(model)
-    usual = Usual() if reference is None else read_usual(str(reference), facts)
+    usual = find_usual(model.bundle, facts) if reference is None else read_usual(str(reference), facts)
     form = model.refiner.partition(" (avx")[0]  # instruction sets give the same masks
     settings = {**model.settings, **facts, "refiner": form, "rtstruct": rtstruct}
     settings |= {} if plan is None else {"budget": [plan.budget.milliseconds, plan.dial_sha256, *plan.cost]}
@@ -176,6 +177,8 @@ def _tell(run: _Run, processes: Processes) -> dict[str, Any]:
     """Writes manifest and page of the cases that have ended."""
     ended = processes.ended(len(run.items))
     records = [record for index in ended if (record := run.records.read(run.items[index])) is not None]
+    uncertain = [record["uncertainty"] for record in records if record.get("uncertainty") is not None]
+    likeness = compare_with_usual(uncertain, run.usual)
     manifest = write_manifest(
         run.places.output / "manifest.json",
         **run.facts,
@@ -184,6 +187,7 @@ def _tell(run: _Run, processes: Processes) -> dict[str, Any]:
         processes=processes.number,
         hard_uncertainty=run.usual.uncertainty,
         hard_change=run.usual.changed_share,
+        likeness=None if likeness is None else {**likeness._asdict(), "warning": likeness.describe()},
         seconds=round(perf_counter() - run.start, 2),
         planned=len(run.items),
         done_before=sum(ended.values()),

@@ -21,7 +21,7 @@ def format_summary(manifest: Mapping[str, Any], output: Path) -> str:
     hard = sorted((case for case in done if case["verdict"]["looks_hard"]), key=_by_uncertainty, reverse=True)
     before = f" ({manifest['done_before']} of them before)" if manifest["done_before"] else ""
     lines = [f"{len(done)} of {manifest['planned']} case(s) predicted in {output}{before}, {len(hard)} look hard"]
-    lines += _dice_line(done) + _budget_lines(manifest, done)
+    lines += _dice_line(done) + _budget_lines(manifest, done) + _likeness_lines(manifest)
     lines += [f"  {case['id']}: {'; '.join(case['verdict']['reasons'])}" for case in hard[:MAX_LISTED]]
     lines += [f"  ... and {len(hard) - MAX_LISTED} more"] if len(hard) > MAX_LISTED else []
     lines += [f"{len(failed)} failed:"] if failed else []
@@ -48,6 +48,12 @@ def _budget_lines(manifest: Mapping[str, Any], done: Sequence[Mapping[str, Any]]
     line += f", measured {np.median(times):.0f} ms (median)" if times else ""
     line += f"; {over} case(s) took longer than the budget" if over else ""
     return [line, *([f"  {other} case(s) were too large for it and took a cheaper setting"] if other else [])]
+
+
+def _likeness_lines(manifest: Mapping[str, Any]) -> list[str]:
+    """The warning that the cases as a whole are unlike those of the reference."""
+    warning = (manifest["likeness"] or {}).get("warning")
+    return [f"WARNING: {warning}"] if warning else []
 
 
 def _by_uncertainty(case: Mapping[str, Any]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from hidiff_monai.report.canvas import DOTS_PER_INCH, THEMES, Theme, new_figure,
 
 NEAR, FEWEST_NEAR = 0.01, 3  # in Dice; settings
 LABEL_SIZE = 8.5
+CHARACTERS = 84  # of the title that a panel is wide enough for
 
 Box = tuple[float, float, float, float]  # left, bottom, right, top
 
@@ -62,9 +64,13 @@ def dial_chart(points: Sequence[DialPoint], title: str, theme: str = "light") ->
     for axes, shown, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, titles, strict=False):
         _draw_settings(axes, shown, colours)
         axes.set_title(name, loc="left", color=colours.ink, fontsize=9.5)
-    figure.text(0.012, 0.945, f"Dice of the mask, %: {title}", color=colours.ink, fontsize=10)
+    lines = wrap(f"Dice of the mask, %: {title}", CHARACTERS * len(panels))
+    figure.text(0.012, 0.98, "\n".join(lines), color=colours.ink, fontsize=10, va="top")
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, fontsize=8.5, labelcolor=colours.ink, loc="lower center", ncols=5)
+    figure.legend(
+        handles, labels, frameon=False, fontsize=8.5, labelcolor=colours.ink, loc="lower center",
+        ncols=5 if len(panels) > 1 else 3,
+    )  # fmt: skip
     return to_png(figure)
 
 

@@ -57,6 +57,7 @@ def write_prediction_report(output: Path, manifest: Mapping[str, Any], pictures:
         ),
         headline=escape(headline(manifest)),
         verdict=escape(verdict(cases)),
+        warning=_warning(manifest),
         figures=_key_figures(manifest, cases),
         nav=_nav(sections),
         sections="\n".join(part for part in sections if part),
@@ -102,6 +103,12 @@ def verdict(cases: Sequence[Case]) -> str:
     return f"On {where} the refined mask's mean Dice is {100 * np.mean(dice):.1f} %. {caution}"
 
 
+def _warning(manifest: Mapping[str, Any]) -> str:
+    """That the cases as a whole are unlike those of the reference."""
+    text = (manifest.get("likeness") or {}).get("warning")
+    return f"<p class='unlike' role='alert'>{escape(text)}</p>" if text else ""
+
+
 def _count(number: int) -> str:
     return "1 case" if number == 1 else f"{number} cases"
 
@@ -113,9 +120,10 @@ def _hard_rule(manifest: Mapping[str, Any]) -> str:
     limit = manifest["hard_uncertainty"]
     if limit is None:
         return (
-            "What uncertainty is usual for this model was not told (--reference), so only what the refiner did counts."
+            "What uncertainty is usual for this model with these settings is not known (--reference tells it), so only "
+            "what the refiner did counts."
         )
-    return f"Nine in ten cases of the reference run have at most {limit:.3g} nats a mask pixel: more looks hard."
+    return f"Nine in ten of the reference cases have at most {limit:.3g} nats a mask pixel: more looks hard."
 
 
 def _key_figures(manifest: Mapping[str, Any], cases: Sequence[Case]) -> str:

@@ -231,8 +231,9 @@ def test_options_that_contradict_are_refused_on_the_command_line(
         (["--budget-ms", "500", "--num_inference_steps", "2"], "with --num_inference_steps 2; expected one of them"),
         (["--budget-ms", "500", "--network_def#sampler", "ddim"], "with --network_def#sampler ddim; expected one"),
         (["--dial", "x"], "error: --dial x without --budget-ms"),
-        (["--budget-ms", "500"], "kvasir_seg/docs/dial.json is missing"),
-        (["--budget-ms", "500", "--bundle", "kvasir_seg"], "bundles/kvasir_seg/docs/dial.json is missing"),  # its name
+        (["--budget-ms", "500", "--dial", str(tmp_path / "in")], "in/dial.json is missing"),
+        (["--budget-ms", "500"], "kvasir_seg/docs/dial.json: was measured with weights of SHA-256"),
+        (["--budget-ms", "500", "--bundle", "kvasir_seg"], "bundles/kvasir_seg/docs/dial.json: was"),  # its name
         (["--bundle", "kvasir"], "error: kvasir is no bundle's folder; expected one with configs/, or one of ['acdc'"),
     ):
         with pytest.raises(SystemExit) as end:

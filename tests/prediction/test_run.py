@@ -208,12 +208,33 @@ def test_an_earlier_run_says_what_is_usual(
     run: dict[str, Any] = {"source": tmp_path / "in", "output": tmp_path / "second", **arguments}
     manifest = run_prediction(reference=tmp_path / "first", report=False, **run)
     assert manifest["hard_uncertainty"] == pytest.approx(usual)
+    assert manifest["likeness"] is None  # one case
     (case,) = manifest["cases"]
     assert any("nats" in reason for reason in case["verdict"]["reasons"]) == (case["uncertainty"] > usual)
     with pytest.raises(ValueError, match="its samples is 4, that of this run 2; expected the same model"):
         run_prediction(reference=tmp_path / "first", samples=2, **run)
     with pytest.raises(ValueError, match="no manifest.json of an earlier run"):
         run_prediction(reference=tmp_path / "nowhere", **run)
+
+
+def test_a_run_unlike_the_reference_as_a_whole_is_told(
+    tmp_path: Path, bundle_arguments: Arguments, write_photograph: Callable[..., None]
+) -> None:
+    for seed in range(5):
+        write_photograph(tmp_path / "in" / f"{seed}.png", seed=seed)
+    run: dict[str, Any] = {"source": tmp_path / "in", **bundle_arguments("kvasir_seg")}
+    first = run_prediction(output=tmp_path / "first", report=False, **run)
+    again = run_prediction(output=tmp_path / "again", reference=tmp_path / "first", report=False, **run)
+    assert again["likeness"]["share"] == 0.5 and again["likeness"]["warning"] is None
+    assert "WARNING" not in format_summary(again, tmp_path / "again")
+
+    surer = [{**case, "uncertainty": case["uncertainty"] / 100} for case in first["cases"]]
+    (tmp_path / "first" / "manifest.json").write_text(json.dumps({**first, "cases": 4 * surer}))
+    unlike = run_prediction(output=tmp_path / "unlike", reference=tmp_path / "first", **run)
+    assert unlike["likeness"]["is_unlike"] and unlike["likeness"]["share"] == 1
+    assert "WARNING: These cases as a whole are more uncertain" in format_summary(unlike, tmp_path / "unlike")
+    page = (tmp_path / "unlike" / "index.html").read_text()
+    assert "<p class='unlike' role='alert'>These cases as a whole are more uncertain" in page
 
 
 def test_the_form_of_the_refiner_is_told_and_another_one_starts_anew(
