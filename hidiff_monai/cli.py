@@ -21,7 +21,7 @@ from hidiff_monai.dial.verb import dial
 from hidiff_monai.export.verb import export
 from hidiff_monai.io.command_line import as_list, tell_torchrun
 from hidiff_monai.io.errors import find_value_error
-from hidiff_monai.prediction_verb import predict, usual
+from hidiff_monai.prediction_verb import predict, reference
 from hidiff_monai.sharing.verb import publish_check
 
 
@@ -275,8 +275,8 @@ VERBS: dict[str, Callable[..., None]] = {
     "pack": pack,
     "prepare": prepare,
     "publish-check": publish_check,
+    "reference": reference,
     "reproduce": reproduce,
-    "usual": usual,
 }
 
 

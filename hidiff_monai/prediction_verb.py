@@ -41,7 +41,8 @@ def predict(
         device: cuda, mps or cpu; the best there is where it is left out.
         labels: a folder with a label for each case's name, for Dice and error maps.
         reference: the output of an earlier run, on validation cases for example: what is more uncertain than nine in
-            ten of them looks hard; the bundle's docs/usual.json where it is left out.
+            ten of them looks hard, and whether all cases together are; or a file that `hidiff reference` wrote; the
+            bundle's docs/reference.json where it is left out.
         rtstruct: writes an RTSTRUCT beside each DICOM-SEG.
         report: makes index.html; --noreport leaves it out.
         json: prints the manifest instead of a summary.
@@ -84,16 +85,16 @@ def predict(
         sys.exit(1)
 
 
-def usual(run: str, bundle: str) -> None:
-    """Makes what a run of `hidiff predict` on validation cases tells the reference of a bundle: its docs/usual.json.
+def reference(bundle: str, run: str) -> None:
+    """Makes a run of `hidiff predict` on validation cases the reference of a bundle: its docs/reference.json.
 
     Later predictions with the same weights and settings are compared with it, case by case and as a whole.
 
     Args:
-        run: the output folder of `hidiff predict` on cases that the model was not trained on.
         bundle: the bundle's folder, or the name of one in bundles/, for example kvasir_seg.
+        run: the output folder of `hidiff predict` on cases that the model was not trained on.
     """
     from hidiff_monai.bundle_runs import name_bundle
-    from hidiff_monai.prediction import publish_usual
+    from hidiff_monai.prediction import publish_reference
 
-    print(publish_usual(run, name_bundle(bundle)))
+    print(publish_reference(name_bundle(bundle), run))

@@ -53,6 +53,13 @@ class Processes:
             self.store.set(name, make())
         return str(self.store.get(name).decode())
 
+    def wait_for_first(self) -> None:
+        """Waits until the first process has come here, too: from then on it tells of what the others lose."""
+        if self.is_first:
+            self.store.set("ready", "")
+        while not self.store.check(["ready"]):
+            time.sleep(POLL_S)  # not in the store, where no signal would be heard
+
     def take(self, number: int) -> Iterator[int]:
         """Numbers below ``number`` that no other process has taken, one after the other."""
         while (index := self.store.add("taken", 1) - 1) < number:

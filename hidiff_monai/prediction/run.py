@@ -28,7 +28,7 @@ from hidiff_monai.prediction.places import Places, require_places
 from hidiff_monai.prediction.plan import Budget, Plan, make_plan
 from hidiff_monai.prediction.processes import Processes, describe_missing, interruptible
 from hidiff_monai.prediction.records import Records, files_of, with_safe_id
-from hidiff_monai.prediction.reference import Usual, compare_with_usual, find_usual, read_usual
+from hidiff_monai.prediction.reference import NAMED, Usual, compare_with_usual, find_usual, read_usual
 from hidiff_monai.prediction.verdict import (
     axial_axis,
     compare_masks,
@@ -115,9 +115,10 @@ def run_prediction(
     model = load_model(bundle, places.source, checkpoint, processes.device(device), steps, samples, overrides, eager)
     plan = None if budget is None else _plan(model, budget, places, processes)
     facts = _facts(model)
-    usual = find_usual(model.bundle, facts) if reference is None else read_usual(str(reference), facts)
     form = model.refiner.partition(" (avx")[0]  # instruction sets give the same masks
     settings = {**model.settings, **facts, "refiner": form, "rtstruct": rtstruct}
+    facts["overrides"] = {key: value for key, value in model.settings.items() if key not in NAMED}
+    usual = find_usual(model.bundle, facts) if reference is None else read_usual(str(reference), facts)
     settings |= {} if plan is None else {"budget": [plan.budget.milliseconds, plan.dial_sha256, *plan.cost]}
     records = Records(places.output, settings, needs_picture=report)
     items = [with_safe_id(item) for item in model.items]
@@ -163,7 +164,7 @@ def _plan(model: Model, budget: Budget, places: Places, processes: Processes) ->
 def _predict_cases(run: _Run, processes: Processes, timeout_s: float) -> None:
     """This process's share; the first one waits for the others'."""
     number = len(run.items)
-    processes.share("ready", str)  # from here on the first one tells of what the others lose
+    processes.wait_for_first()
     with tqdm(total=number, desc="Predicting", unit="case", disable=not processes.is_first) as bar:
         for index in processes.take(number):
             bar.update(index - bar.n)  # those that other processes took, too
@@ -177,8 +178,7 @@ def _tell(run: _Run, processes: Processes) -> dict[str, Any]:
     """Writes manifest and page of the cases that have ended."""
     ended = processes.ended(len(run.items))
     records = [record for index in ended if (record := run.records.read(run.items[index])) is not None]
-    uncertain = [record["uncertainty"] for record in records if record.get("uncertainty") is not None]
-    likeness = compare_with_usual(uncertain, run.usual)
+    likeness = compare_with_usual(_uncertainties(records, run.plan), run.usual)
     manifest = write_manifest(
         run.places.output / "manifest.json",
         **run.facts,
@@ -187,6 +187,7 @@ def _tell(run: _Run, processes: Processes) -> dict[str, Any]:
         processes=processes.number,
         hard_uncertainty=run.usual.uncertainty,
         hard_change=run.usual.changed_share,
+        reference={"source": run.usual.source, "cases": len(run.usual.cases)},
         likeness=None if likeness is None else {**likeness._asdict(), "warning": likeness.describe()},
         seconds=round(perf_counter() - run.start, 2),
         planned=len(run.items),
@@ -196,6 +197,14 @@ def _tell(run: _Run, processes: Processes) -> dict[str, Any]:
     )
     _write_page(manifest, run.places.output, run.options.report and bool(records))
     return manifest
+
+
+def _uncertainties(records: Sequence[Mapping[str, Any]], plan: Plan | None) -> list[float | None]:
+    """Of the cases that are done, without those that a budget gave another setting."""
+    setting = None if plan is None else plan.choice.setting._asdict()
+    return [
+        record["uncertainty"] for record in records if record["status"] == "done" and record.get("setting") == setting
+    ]
 
 
 def _require_all(manifest: Mapping[str, Any] | None, items: Sequence[Mapping[str, Any]], timeout_s: float) -> None:

@@ -51,9 +51,16 @@ def _budget_lines(manifest: Mapping[str, Any], done: Sequence[Mapping[str, Any]]
 
 
 def _likeness_lines(manifest: Mapping[str, Any]) -> list[str]:
-    """The warning that the cases as a whole are unlike those of the reference."""
-    warning = (manifest["likeness"] or {}).get("warning")
-    return [f"WARNING: {warning}"] if warning else []
+    """Beside which reference the cases were seen, and whether as a whole they are unlike it."""
+    reference, likeness = manifest["reference"], manifest["likeness"]
+    if not reference["cases"]:
+        return [f"no reference says what is usual: {reference['source']}"]
+    line = f"reference: {reference['source']}, {reference['cases']} cases; "
+    if likeness is None:
+        return [line + "too few cases here to be compared with it as a whole"]
+    if likeness["warning"]:
+        return [line.rstrip("; "), f"WARNING: {likeness['warning']}"]
+    return [f"{line}as a whole these are not more uncertain ({100 * likeness['share']:.0f} of 100 pairs)"]
 
 
 def _by_uncertainty(case: Mapping[str, Any]) -> float:

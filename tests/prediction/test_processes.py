@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,8 @@ records = Path(next(word.removeprefix("--output=") for word in sys.argv if word.
 def predict_case(model, image):
     counts.append(0)
     if os.environ["RANK"] == "1" and len(counts) == 2:
-        while len(list(records.glob("*.json"))) < 4:  # two done, two begun
+        end = time.monotonic() + 240
+        while len(list(records.glob("*.json"))) < 4 and time.monotonic() < end:  # two done, two begun
             time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGKILL)
     result = original(model, image)
@@ -130,9 +131,9 @@ class SecondIsLost(Processes):
         super().__init__()
         self.number = 2
 
-    def share(self, name: str, make: Callable[[], str]) -> str:
-        assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL, f"{name}: the others begin before this one can stop"
-        return super().share(name, make)
+    def wait_for_first(self) -> None:
+        assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL, "the others would begin before this one can stop"
+        super().wait_for_first()
 
     def take(self, number: int) -> Iterator[int]:
         return (index for index in super().take(number) if index != 1)
@@ -155,6 +156,16 @@ def test_the_first_process_names_what_a_lost_one_left(
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     monkeypatch.undo()
     assert run_prediction(**run)["done_before"] == 2
+
+
+def test_nobody_begins_before_the_first_process() -> None:
+    first, second = Processes(), Processes()
+    second.rank, second.store = 1, first.store
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(second.wait_for_first)
+        assert not wait([waiting], timeout=3 * processes_module.POLL_S).done
+        first.wait_for_first()
+        waiting.result(timeout=60)
 
 
 def test_processes_take_each_case_once_and_every_end_is_told() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hidiff_monai.prediction.reference import Usual, compare_with_usual, find_usual, publish_usual, read_usual
+from hidiff_monai.prediction.reference import Usual, compare_with_usual, find_usual, publish_reference, read_usual
 
 FACTS: dict[str, Any] = {
     "bundle": "drive",
@@ -20,6 +21,8 @@ FACTS: dict[str, Any] = {
     "temperature": 1.0,
     "flip_axes": [],
     "threshold": 0.5,
+    "overrides": {},
+    "bundle_sha256": ["inference", "metadata"],
 }
 
 
@@ -39,7 +42,7 @@ def write(folder: Path, cases: int = 11, **changed: Any) -> Path:
 def test_nine_in_ten_cases_are_usual(tmp_path: Path) -> None:
     usual = read_usual(write(tmp_path), FACTS)
     assert usual[:2] == pytest.approx((0.09, 0.18))
-    assert usual.cases == tuple(number / 100 for number in range(11))
+    assert usual.cases == (*(number / 100 for number in range(11)), math.inf)
 
 
 @pytest.mark.parametrize(("key", "theirs"), [("temperature", 1.229), ("threshold", 0.4), ("checkpoint_sha256", "cd")])
@@ -69,29 +72,65 @@ def bundle_of(folder: Path) -> Path:
     return folder / "drive"
 
 
+def write_whole(folder: Path, **changed: Any) -> Path:
+    """As `write`, of a run that came to its end."""
+    return write(folder, planned=13, **changed)
+
+
 def test_a_published_reference_says_what_its_run_said_and_no_more(tmp_path: Path) -> None:
-    run, bundle = write(tmp_path, source="/home/somebody/patients"), bundle_of(tmp_path)
-    assert find_usual(bundle, FACTS) == Usual()
-    line = publish_usual(run, bundle)
-    assert "11 cases, median 0.050 nats a mask pixel, nine in ten at most 0.090" in line
-    file = bundle / "docs" / "usual.json"
+    run, bundle = write_whole(tmp_path, source="/home/somebody/patients"), bundle_of(tmp_path)
+    assert find_usual(bundle, FACTS) == Usual(source="the bundle brings none")
+    line = publish_reference(bundle, run)
+    assert "12 cases, median 0.055 nats a mask pixel, nine in ten at most 0.090" in line
+    file = bundle / "docs" / "reference.json"
     assert "somebody" not in file.read_text()
-    assert find_usual(bundle, FACTS) == read_usual(file, FACTS) == read_usual(run, FACTS)
-    with pytest.raises(ValueError, match=r"usual.json is there already; expected none: remove it"):
-        publish_usual(run, bundle)
+    usual = find_usual(bundle, FACTS)
+    assert usual.source == "docs/reference.json of the bundle"
+    assert usual[:3] == read_usual(file, FACTS)[:3] == read_usual(run, FACTS)[:3]
+    with pytest.raises(ValueError, match=r"reference.json is there already; expected none: remove it"):
+        publish_reference(bundle, run)
 
 
-@pytest.mark.parametrize("key", ["checkpoint_sha256", "samples", "temperature", "bundle"])
-def test_what_the_bundle_brings_is_not_taken_for_other_weights_or_settings(tmp_path: Path, key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "now"),
+    [
+        ("checkpoint_sha256", "cd"),
+        ("samples", 2),
+        ("temperature", 2.0),
+        ("overrides", {"image_size": [128, 128]}),
+        ("bundle_sha256", ["changed", "metadata"]),
+    ],
+)
+def test_what_the_bundle_brings_is_not_taken_for_other_weights_or_settings(tmp_path: Path, key: str, now: Any) -> None:
     bundle = bundle_of(tmp_path)
-    publish_usual(write(tmp_path), bundle)
-    assert find_usual(bundle, {**FACTS, key: "another"}) == Usual()
+    publish_reference(bundle, write_whole(tmp_path))
+    found = find_usual(bundle, {**FACTS, key: now})
+    assert found == Usual(source=f"docs/reference.json of the bundle is of another {key}")
+    assert find_usual(bundle, {**FACTS, "bundle_sha256": ["inference", "newer"]}).uncertainty == pytest.approx(0.09)
 
 
-def test_a_run_of_another_bundle_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is a run of the bundle 'acdc'; expected one of 'drive'"):
-        publish_usual(write(tmp_path, bundle="acdc"), bundle_of(tmp_path))
-    assert not (tmp_path / "drive" / "docs" / "usual.json").exists()
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"bundle": "acdc"}, "is a run of the bundle 'acdc'; expected a complete run of 'drive' with its own settings"),
+        ({"planned": 20}, "is not complete; expected"),
+        ({"overrides": {"image_size": 64}}, r"has keys of its own: \['image_size'\]; expected"),
+        ({"cases": 4}, "4 cases with a mask; expected 5 or more: predict more"),
+    ],
+)
+def test_what_cannot_be_a_bundle_s_reference_is_refused(tmp_path: Path, changed: Any, message: str) -> None:
+    run = write(tmp_path, **{"planned": changed.get("cases", 11) + 2, **changed})
+    with pytest.raises(ValueError, match=message):
+        publish_reference(bundle_of(tmp_path), run)
+    assert not (tmp_path / "drive" / "docs" / "reference.json").exists()
+
+
+def test_a_broken_case_of_a_run_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({**FACTS, "cases": [{"status": "done", "verdict": {}}]}))
+    with pytest.raises(
+        ValueError, match=r"no manifest.json of an earlier run \(KeyError\); expected the output folder"
+    ):
+        read_usual(tmp_path, FACTS)
 
 
 REFERENCE = Usual(0.9, 0.2, tuple(number / 100 for number in range(100)))
@@ -102,9 +141,19 @@ def test_cases_that_are_each_within_the_usual_may_be_unlike_together() -> None:
     likeness = compare_with_usual(higher, REFERENCE)
     assert likeness is not None and likeness.is_unlike
     assert likeness.share == pytest.approx(0.7, abs=0.005)
-    assert likeness.median == pytest.approx(0.695) and likeness.usual_median == pytest.approx(0.495)
+    assert likeness.medians == pytest.approx((0.695, 0.495)) and likeness.empty == (0, 0)
     warning = likeness.describe()
-    assert warning is not None and "median 0.695 nats a mask pixel, there 0.495; in 70 of 100 pairs" in warning
+    assert warning is not None and "in 70 of 100 pairs the case" in warning and "empty" not in warning
+    assert "median 0.695 nats a mask pixel, there 0.495." in warning
+
+
+@pytest.mark.parametrize(("found", "median"), [([0.3] * 5, "0.3"), ([], "none")])
+def test_masks_that_are_empty_count_as_the_most_uncertain(found: list[float], median: str) -> None:
+    likeness = compare_with_usual([None] * 15 + found, REFERENCE)
+    assert likeness is not None and likeness.is_unlike and likeness.empty == (15, 0)
+    warning = likeness.describe()
+    assert warning is not None
+    assert f"median {median} nats a mask pixel, there 0.495. 15 masks are empty, there 0." in warning
 
 
 @pytest.mark.parametrize(

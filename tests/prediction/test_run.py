@@ -208,7 +208,12 @@ def test_an_earlier_run_says_what_is_usual(
     run: dict[str, Any] = {"source": tmp_path / "in", "output": tmp_path / "second", **arguments}
     manifest = run_prediction(reference=tmp_path / "first", report=False, **run)
     assert manifest["hard_uncertainty"] == pytest.approx(usual)
-    assert manifest["likeness"] is None  # one case
+    assert manifest["likeness"] is None and manifest["reference"] == {"source": "first", "cases": 6}
+    summary = format_summary(manifest, tmp_path / "second")
+    assert "reference: first, 6 cases; too few cases here to be compared with it as a whole" in summary
+    assert "no reference says what is usual: docs/reference.json of the bundle is of another" in format_summary(
+        known, tmp_path / "first"
+    )
     (case,) = manifest["cases"]
     assert any("nats" in reason for reason in case["verdict"]["reasons"]) == (case["uncertainty"] > usual)
     with pytest.raises(ValueError, match="its samples is 4, that of this run 2; expected the same model"):
@@ -226,7 +231,8 @@ def test_a_run_unlike_the_reference_as_a_whole_is_told(
     first = run_prediction(output=tmp_path / "first", report=False, **run)
     again = run_prediction(output=tmp_path / "again", reference=tmp_path / "first", report=False, **run)
     assert again["likeness"]["share"] == 0.5 and again["likeness"]["warning"] is None
-    assert "WARNING" not in format_summary(again, tmp_path / "again")
+    summary = format_summary(again, tmp_path / "again")
+    assert "reference: first, 5 cases; as a whole these are not more uncertain (50 of 100 pairs)" in summary
 
     surer = [{**case, "uncertainty": case["uncertainty"] / 100} for case in first["cases"]]
     (tmp_path / "first" / "manifest.json").write_text(json.dumps({**first, "cases": 4 * surer}))
