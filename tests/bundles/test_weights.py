@@ -40,7 +40,7 @@ def test_a_dial_was_measured_with_weights_and_configuration_of_its_bundle(dial: 
     assert read_dial(dial, checkpoint, samples=4, max_steps=10, flip_axes=facts["flip_axes"]).section == "validation"
 
 
-@pytest.mark.parametrize("name", ["acdc", "kvasir_seg"])
+@pytest.mark.parametrize("name", ["acdc", "cvc_clinicdb", "kvasir_seg"])
 def test_a_reference_was_told_by_weights_and_configuration_of_its_bundle(name: str) -> None:
     content = json.loads((BUNDLES / name / "docs" / "reference.json").read_text())
     assert content["checkpoint_sha256"] == hash_file(BUNDLES / name / "models" / "model.pt")
