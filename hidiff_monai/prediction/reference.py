@@ -88,13 +88,11 @@ def read_usual(place: str | Path, facts: Mapping[str, Any]) -> Usual:
         ValueError: if there is no such run, it had another model or other settings, or too few cases.
     """
     manifest = _read(place)
-    theirs = _settings(manifest)
-    other = [key for key in SAME if theirs[key] != facts[key]]
-    if other:
-        key = other[0]
+    key = _first_difference(manifest, facts)
+    if key is not None:
         raise ValueError(
-            f"--reference {place}: its {key} is {theirs[key]!r}, that of this run {facts[key]!r}; expected the "
-            "same model and settings: predict the reference cases anew"
+            f"--reference {place}: its {key} is {_settings(manifest)[key]!r}, that of this run {facts[key]!r}; "
+            "expected the same model and settings: predict the reference cases anew"
         )
     return _usual_of(manifest, place, Path(str(place)).name)
 
@@ -114,10 +112,11 @@ def find_usual(bundle: Path, facts: Mapping[str, Any]) -> Usual:
     if not file.is_file():
         return Usual(source="the bundle brings none")
     manifest = _read(file)
-    theirs, ours = ({**_settings(told), "bundle_sha256": told["bundle_sha256"][:1]} for told in (manifest, facts))
-    other = [key for key in theirs if theirs[key] != ours[key]]
-    if other:
-        return Usual(source=f"{source} is of another {other[0]}")
+    other = _first_difference(manifest, facts)
+    if other is None and manifest["bundle_sha256"][0] != facts["bundle_sha256"][0]:
+        other = "bundle_sha256"
+    if other is not None:
+        return Usual(source=f"{source} is of another {other}")
     return _usual_of(manifest, file, source)
 
 
@@ -211,6 +210,12 @@ def _read(place: str | Path) -> dict[str, Any]:
 
 def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {key: manifest.get(key, BEFORE.get(key)) for key in SAME}
+
+
+def _first_difference(manifest: Mapping[str, Any], facts: Mapping[str, Any]) -> str | None:
+    """The first of `SAME` in which a run is not as this one."""
+    theirs = _settings(manifest)
+    return next((key for key in SAME if theirs[key] != facts[key]), None)
 
 
 def _done(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
