@@ -96,6 +96,7 @@ class Subject:
             )
         else:
             drawing = copy(inner)
+            drawing.temperature = 1.0  # moves no mask, but would move where the threshold lies
             setting.apply(drawing)
         if isinstance(self.inferer, VolumeInferer):
             return VolumeInferer(drawing, self.inferer.batch_size, progress=False)

@@ -23,6 +23,7 @@ from hidiff_monai.metrics import (
     error_retention,
     format_table,
     score_case,
+    temper_threshold,
     write_calibration,
     write_cases,
     write_summary,
@@ -43,7 +44,8 @@ class EvaluationWriter:
         folder: receives cases.csv, cases.json, summary.json, table.txt, calibration.json, arrays/<case>.npz,
             trajectory/<case>.npz.
         target_names: a name for each of the K channels.
-        threshold: probability above which a pixel is foreground.
+        threshold: probability above which a pixel is foreground, before any temperature.
+        temperature: that the refined probability was scaled with; it moves no mask.
         trajectory_cases: the first so many cases have their reverse chain written too.
         inferer: draws that chain.
     """
@@ -53,12 +55,13 @@ class EvaluationWriter:
         folder: str | Path,
         target_names: list[str],
         threshold: float = 0.5,
+        temperature: float = 1.0,
         trajectory_cases: int = 0,
         inferer: BernoulliDiffusionInferer | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.target_names = target_names
-        self.threshold = threshold
+        self.thresholds = {"prior": threshold, "refined": temper_threshold(threshold, temperature)}
         self.trajectory_cases = trajectory_cases
         self.inferer = inferer or BernoulliDiffusionInferer()
         self.rows: list[dict[str, Any]] = []
@@ -94,7 +97,8 @@ class EvaluationWriter:
             self._score_target(case, target, maps, region)
             self.calibration.append(self._calibration(case["case"], target, maps, region))
             name = array_name(case["case"], target, self.target_names)
-            self._save("arrays", name, _for_report(maps, region), image=picture, threshold=self.threshold)
+            thresholds = np.array([self.thresholds[method] for method in ("prior", "refined")])
+            self._save("arrays", name, _for_report(maps, region), image=picture, threshold=thresholds)
             if trajectory is not None:
                 self._save_trajectory(name, trajectory, channel, image=picture, label=maps["label"] > 0.5)
 
@@ -107,7 +111,7 @@ class EvaluationWriter:
             if region_name == FIELD_OF_VIEW and inside is None:
                 continue
             for method in ("prior", "refined"):
-                scores = score_case(maps[method] > self.threshold, maps["label"] > 0.5, region=inside)
+                scores = score_case(maps[method] > self.thresholds[method], maps["label"] > 0.5, region=inside)
                 row = {**case, "method": method, "region": region_name, "target": target}
                 self.rows.append({**row, **scores, "uncertainty": uncertainty})
 
@@ -120,7 +124,7 @@ class EvaluationWriter:
         sums = {
             method: ProbabilitySums.of(values, torch.from_numpy(truth[inside])) for method, values in pixels.items()
         }
-        retention = error_retention(maps["entropy"], maps["refined"] > self.threshold, truth, inside)
+        retention = error_retention(maps["entropy"], maps["refined"] > self.thresholds["refined"], truth, inside)
         return CaseCalibration(case, target, WHOLE if region is None else FIELD_OF_VIEW, sums, retention)
 
     def _trajectory(self, engine: SupervisedEvaluator, output: dict[str, torch.Tensor]) -> Trajectory | None:
@@ -137,7 +141,7 @@ class EvaluationWriter:
     ) -> None:
         estimates = _array(trajectory.estimates)[:, 0, channel]
         states = _array(trajectory.states)[:, 0, channel].astype(np.uint8)
-        states = np.concatenate([states, estimates[-1:] > self.threshold])
+        states = np.concatenate([states, estimates[-1:] > self.thresholds["prior"]])
         arrays = {"states": states, "estimates": estimates, "label": label.astype(np.uint8)}
         self._save("trajectory", name, arrays, image=image, timesteps=trajectory.timesteps)
 

@@ -137,7 +137,7 @@ class VolumeEvaluationWriter(EvaluationWriter):
         arrays["label"] = upright(masks["label"][..., k]).astype(np.uint8)
         arrays["region"] = np.ones_like(arrays["label"])
         picture = upright(picture_of(image[:1, ..., k], stretch=True))
-        self._save("arrays", name, arrays, image=picture, threshold=self.threshold)
+        self._save("arrays", name, arrays, image=picture, threshold=0.5)
 
     def _write(self) -> None:
         self.slice_rows = gather_cases(self.slice_rows, _volume_of)

@@ -23,7 +23,7 @@ from .slices import regions_of_slices, score_slices, select_small
 from .statistics import correlation_interval, paired_bootstrap, paired_wilcoxon, rank_correlation
 from .surface import hd95
 from .table import array_name, format_table, read_cases, write_cases, write_summary
-from .temperature import apply_temperature, class_log_loss, fit_temperature, require_temperature
+from .temperature import apply_temperature, class_log_loss, fit_temperature, require_temperature, temper_threshold
 
 __all__ = [
     "AVERAGE",
@@ -78,6 +78,7 @@ __all__ = [
     "score_slices",
     "select_small",
     "summarise",
+    "temper_threshold",
     "without_agreeing",
     "write_calibration",
     "write_cases",

@@ -51,6 +51,14 @@ def apply_temperature(probability: torch.Tensor, temperature: float, exclusive: 
     return torch.where(probability > 0.5, scaled.clamp(min=0.5 + eps), scaled.clamp(max=0.5))
 
 
+def temper_threshold(threshold: float, temperature: float) -> float:
+    """Where a threshold in [0, 1] lies on probabilities of one structure that `apply_temperature` has scaled.
+
+    The mask stays as it was, but for what rounding decides; 1/2 stays 1/2.
+    """
+    return float(apply_temperature(torch.tensor([[threshold]]), temperature))
+
+
 def fit_temperature(cases: Sequence[tuple[torch.Tensor, torch.Tensor]], exclusive: bool = False) -> float:
     """The T with the least mean log-likelihood loss over all pixels of all cases, between 0.05 and 20.
 

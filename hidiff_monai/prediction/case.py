@@ -63,7 +63,8 @@ def predict_case(model: Model, image: MetaTensor) -> CaseMaps:
     if model.is_volumetric:
         refined, prior, entropy = (maps[name][0, 0].cpu().numpy() for name in ("refined", "prior", "entropy"))
         return CaseMaps(pixels, meta, refined, prior, entropy.astype(np.float32), seconds)
-    refined, prior = (to_classes(maps[name][0], model.threshold) for name in ("refined", "prior"))
+    refined = to_classes(maps["refined"][0], model.refined_threshold)
+    prior = to_classes(maps["prior"][0], model.threshold)
     entropy = maps["entropy"][0].mean(dim=0).float().cpu().numpy()
     return CaseMaps(pixels, meta, refined, prior, entropy, seconds)
 

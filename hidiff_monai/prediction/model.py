@@ -18,6 +18,7 @@ from monai.transforms import Transform
 from hidiff_monai.inferers import Accelerated, BernoulliDiffusionInferer, VolumeInferer, accelerate
 from hidiff_monai.io import load_weights, require_known_key
 from hidiff_monai.io.errors import find_value_error
+from hidiff_monai.metrics import temper_threshold
 from hidiff_monai.networks import HiDiff
 
 MAPS = ["refined", "prior", "entropy"]
@@ -41,7 +42,7 @@ class Model:
         names: the classes, without the background; class k is ``names[k - 1]``.
         modality: what the metadata say the images are, for example "CT".
         task: what the metadata say the bundle does.
-        threshold: probability above which a pixel is foreground, where there is one class.
+        threshold: probability above which a pixel is foreground, where there is one class, before any temperature.
         settings: what the masks depend on beside the case, as JSON values.
     """
 
@@ -63,6 +64,11 @@ class Model:
     def is_volumetric(self) -> bool:
         """Whether cases are volumes, predicted slice by slice; else photographs."""
         return isinstance(self.inferer, VolumeInferer)
+
+    @property
+    def refined_threshold(self) -> float:
+        """The threshold where the temperature has moved it to: of the refined probability."""
+        return temper_threshold(self.threshold, self.sampling.temperature)
 
     @property
     def sampling(self) -> BernoulliDiffusionInferer:

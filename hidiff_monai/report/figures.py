@@ -45,11 +45,10 @@ def overview(arrays: Arrays) -> bytes:
 
     Args:
         arrays: a case of the evaluation folder: image (H, W, 3) uint8; label, region (H, W); prior, refined (H, W)
-            probabilities; entropy (H, W) in nats; threshold ().
+            probabilities; entropy (H, W) in nats; threshold, that of both or (2,), of prior and refined.
     """
-    threshold = float(arrays["threshold"])
-    changed = (arrays["refined"] > threshold) != (arrays["prior"] > threshold)
-    errors = error_map(arrays["refined"] > threshold, arrays["label"] > 0, arrays["region"] > 0)
+    prior, refined = _masks(arrays)
+    errors = error_map(refined, arrays["label"] > 0, arrays["region"] > 0)
     pictures = {
         "image": arrays["image"],
         "prior": arrays["prior"],
@@ -57,7 +56,7 @@ def overview(arrays: Arrays) -> bytes:
         "error of the refined mask": errors,
         "uncertainty": arrays["entropy"],
     }
-    figure, axes = _two_rows(pictures, busiest_window(changed & (arrays["region"] > 0), fraction=4))
+    figure, axes = _two_rows(pictures, busiest_window((prior != refined) & (arrays["region"] > 0), fraction=4))
     _heat_bar_below(figure, axes[1][-1])
     patches = colour_keys(ERROR_COLOURS.items())
     middle = axes[1][3].get_position()
@@ -116,7 +115,7 @@ def trajectory(arrays: Arrays) -> bytes:
 
 def thumbnail(arrays: Arrays, width: int = 88) -> bytes:
     """The error map of the refined mask, `width` pixels wide, for the table of cases."""
-    errors = error_map(arrays["refined"] > float(arrays["threshold"]), arrays["label"] > 0, arrays["region"] > 0)
+    errors = error_map(_masks(arrays)[1], arrays["label"] > 0, arrays["region"] > 0)
     picture = Image.fromarray(errors).resize((width, round(width * _aspect(errors))), Image.Resampling.BOX)
     return palette_png(picture, picture_palette(errors))
 
@@ -281,6 +280,12 @@ def _mark(axes: Axes, window: tuple[slice, slice]) -> None:
 def _heat_bar_below(figure: Figure, axes: Axes) -> None:
     place = axes.get_position()
     heat_bar(figure, place.x0, place.width)
+
+
+def _masks(arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Prior and refined mask of a case, (H, W) bool."""
+    of_prior, of_refined = np.broadcast_to(arrays["threshold"], 2)
+    return arrays["prior"] > of_prior, arrays["refined"] > of_refined
 
 
 def _aspect(picture: np.ndarray) -> float:

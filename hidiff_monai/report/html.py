@@ -235,4 +235,4 @@ def _case_arrays(evaluation_dir: Path, comparison: Comparison, case: str) -> lis
 
 
 def _threshold(evaluation_dir: Path, comparison: Comparison) -> str:
-    return f"{float(_case_arrays(evaluation_dir, comparison, comparison.cases[0])[0]['threshold']):.2f}"
+    return f"{_case_arrays(evaluation_dir, comparison, comparison.cases[0])[0]['threshold'].flat[0]:.2f}"

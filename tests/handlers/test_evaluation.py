@@ -100,6 +100,16 @@ def test_threshold_decides_what_is_foreground(tmp_path: Path) -> None:
     assert [(row["tp"], row["fp"]) for row in writer.rows] == [(2, 1), (0, 0)]
 
 
+def test_a_temperature_moves_the_refined_mask_s_threshold_only(tmp_path: Path) -> None:
+    """At temperature 2, 0.7 becomes 0.604."""
+    item, output = case("a", "picture")
+    output["refined"] = torch.where(REFINED > 0.5, 0.65, REFINED)  # at 0.7 none, as it is
+    writer = EvaluationWriter(tmp_path, ["vessel"], threshold=0.7, temperature=2)
+    run(writer, [(item, output)])
+    assert [(row["method"], row["tp"], row["fp"]) for row in writer.rows] == [("prior", 2, 1), ("refined", 3, 0)]
+    assert np.load(tmp_path / "arrays" / "a.npz")["threshold"] == pytest.approx([0.7, 0.6044], abs=1e-4)
+
+
 def test_arrays_hold_the_maps_in_the_report_s_types(tmp_path: Path) -> None:
     half = case("b", "picture", maps=lambda value: value.to(torch.bfloat16))
     run(EvaluationWriter(tmp_path, ["vessel"]), [case("a", "region", "picture"), half])
@@ -108,11 +118,11 @@ def test_arrays_hold_the_maps_in_the_report_s_types(tmp_path: Path) -> None:
         "image": ("uint8", (4, 4, 3)),
         **{key: ("uint8", (4, 4)) for key in ("label", "region")},
         **{key: ("float32", (4, 4)) for key in ("prior", "refined", "variance", "entropy")},
-        "threshold": ("float64", ()),
+        "threshold": ("float64", (2,)),
     }
     assert np.array_equal(arrays["prior"], PRIOR[0].numpy()) and np.array_equal(arrays["label"], LABEL[0].numpy())
     assert np.array_equal(arrays["region"], REGION[0].numpy())
-    assert (arrays["image"] == 200).all() and arrays["threshold"] == 0.5
+    assert (arrays["image"] == 200).all() and (arrays["threshold"] == 0.5).all()
     other = np.load(tmp_path / "arrays" / "b.npz")
     assert (other["region"] == 1).all()
     assert other["refined"].dtype == np.float32

@@ -42,6 +42,8 @@ def write_tiny_bundle(name: str, folder: Path) -> Path:
     parser.read_config(bundle / "configs" / "inference.json")
     torch.manual_seed(0)
     network = parser.get_parsed_content("network_def")
+    with torch.no_grad():  # a prior about the bundle's threshold, so that its masks hold both values
+        network.segmentor.head.bias += torch.logit(torch.tensor(parser.get("threshold", 0.5)))
     torch.nn.init.normal_(network.refiner.correction.weight, std=0.1)  # at zero, the refiner would return the prior
     torch.save(network.state_dict(), bundle / "models" / "model.pt")
     torch.save(

@@ -6,7 +6,13 @@ import pytest
 import torch
 from sklearn.metrics import log_loss
 
-from hidiff_monai.metrics import apply_temperature, class_log_loss, fit_temperature, require_temperature
+from hidiff_monai.metrics import (
+    apply_temperature,
+    class_log_loss,
+    fit_temperature,
+    require_temperature,
+    temper_threshold,
+)
 
 
 def draw_binary(temperature: float, number: int = 200_000) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,6 +55,20 @@ def test_no_pixel_crosses_one_half_not_even_in_the_last_bit(temperature: float) 
     scaled = apply_temperature(probability, temperature)
     assert torch.equal(scaled > 0.5, probability > 0.5)
     assert ((scaled >= 0) & (scaled <= 1)).all()
+
+
+@pytest.mark.parametrize("temperature", [0.2, 1.0, 1.4, 15.0])
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.7, 1.0])
+def test_a_threshold_moves_with_the_probabilities(threshold: float, temperature: float) -> None:
+    probability = torch.cat([torch.linspace(0, 1, 10_001), torch.tensor([threshold])])[None]
+    away = ((probability - threshold).abs() > 1e-5) | (probability == threshold)
+    moved = apply_temperature(probability, temperature) > temper_threshold(threshold, temperature)
+    assert torch.equal(moved[away], (probability > threshold)[away])
+
+
+def test_a_threshold_moved_by_hand() -> None:
+    assert temper_threshold(0.8, 2) == pytest.approx(2 / 3)
+    assert temper_threshold(0.5, 1.7) == 0.5
 
 
 @pytest.mark.parametrize("temperature", [0.2, 1.4, 15.0])

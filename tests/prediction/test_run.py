@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from hidiff_monai.io.errors import find_value_error
-from hidiff_monai.prediction import format_summary, run_prediction
+from hidiff_monai.prediction import format_summary, load_model, run_prediction
 from hidiff_monai.prediction import run as run_module
+from hidiff_monai.prediction.case import infer_case, read_case
 
 Arguments = Callable[[str], dict[str, Any]]
 OBLIQUE = np.array([[-1.4, 0.2, 0.5, 10], [0.3, -1.2, 1.9, -20], [0.1, 0.4, 7.7, 30], [0, 0, 0, 1]])
@@ -293,6 +294,29 @@ def test_settings_that_changed_and_changed_back_never_keep_a_mask_of_the_others(
     again = run_prediction(**run)
     with Image.open(tmp_path / "out" / "x_mask.png") as mask:
         assert (np.asarray(mask) > 0).sum() == read_pixels_told(again) == read_pixels_told(first)
+
+
+def test_a_temperature_moves_no_mask_at_any_threshold(
+    tmp_path: Path, bundle_arguments: Arguments, write_photograph: Callable[..., None]
+) -> None:
+    write_photograph(tmp_path / "in" / "x.png")
+    arguments = bundle_arguments("kvasir_seg")
+    untempered = {**arguments["overrides"], "temperature": 1.0}
+    model = load_model(source=tmp_path / "in", **{**arguments, "overrides": untempered})
+    values = np.sort(infer_case(model, read_case(model, model.items[0]))[0]["refined"].numpy().ravel())
+    middle = values[len(values) // 4 : -len(values) // 4]
+    widest = np.diff(middle).argmax()
+    threshold = float(middle[widest : widest + 2].mean())
+    masks = []
+    for temperature in (1.0, 3.0):
+        overrides = {**arguments["overrides"], "threshold": threshold, "temperature": temperature}
+        run = {**arguments, "source": tmp_path / "in", "output": tmp_path / str(temperature), "overrides": overrides}
+        manifest = run_prediction(**run)
+        assert (manifest["threshold"], manifest["temperature"]) == (threshold, temperature)
+        with Image.open(tmp_path / str(temperature) / "x_mask.png") as mask:
+            masks.append(np.asarray(mask))
+    assert 0.2 < (masks[0] > 0).mean() < 0.8
+    np.testing.assert_array_equal(*masks)
 
 
 def test_a_changed_bundle_or_label_is_noticed(
