@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,16 @@ FILE_KEYS = ("image", "label", "region", "second_label")
 def load_datalist(
     path: str | Path,
     dataset_dir: str | Path,
-    section: str,
+    section: str | Sequence[str],
     check_leakage: bool = True,
     fold: str | int | None = None,
 ) -> list[dict[str, Any]]:
-    """Loads one section of a datalist as MONAI-style dictionaries.
+    """Loads one section of a datalist, or several, as MONAI-style dictionaries.
 
     Args:
         path: the datalist JSON.
         dataset_dir: the folder its paths are relative to.
-        section: "training", "validation" or "test".
+        section: "training", "validation" or "test", or a list of these.
         check_leakage: also makes sure that the sections share no case, patient or image (by content).
         fold: takes the sections of this fold of a cross-validation (`use_fold`) in the place of the datalist's own.
 
@@ -35,17 +36,19 @@ def load_datalist(
         ValueError: if the datalist is malformed or leaks, or a folder, section or file is missing.
     """
     datalist = read_datalist(path) if fold is None else use_fold(read_datalist(path), fold)
-    if not datalist.get(section):
-        present = [name for name in SECTIONS if datalist.get(name)]
-        raise ValueError(f"{path}: no cases in section '{section}'; expected one of {present}: name one of these")
+    sections = [section] if isinstance(section, str) else list(section)
+    present = [name for name in SECTIONS if datalist.get(name)]
+    for name in sections or [""]:
+        if name not in present:
+            raise ValueError(f"{path}: no cases in section '{name}'; expected one of {present}: name one of these")
     root = require_folder(dataset_dir)
     if check_leakage:
         refuse_leakage(datalist, root)
-    cases = [absolute_paths(case, root) for case in datalist[section]]
+    cases = [absolute_paths(case, root) for name in sections for case in datalist[name]]
     missing = [case[key] for case in cases for key in FILE_KEYS if key in case and not Path(case[key]).is_file()]
     if missing:
         raise ValueError(
-            f"{missing[0]} is missing (and {len(missing) - 1} other files of section '{section}'); expected the "
+            f"{missing[0]} is missing (and {len(missing) - 1} other files of {', '.join(sections)}); expected the "
             f"layout in {path}: point dataset_dir (now {root}) at the folder that holds it"
         )
     return cases

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def load_volumes(datalist_file: str | Path, dataset_dir: str | Path, section: st
 
 
 def load_slices(
-    datalist_file: str | Path, dataset_dir: str | Path, section: str, empty_share: float = 1.0
+    datalist_file: str | Path, dataset_dir: str | Path, section: str | Sequence[str], empty_share: float = 1.0
 ) -> list[dict[str, Any]]:
     """The slices of a section, one item each, for `LoadSliced`.
 
@@ -45,7 +45,7 @@ def load_slices(
     Args:
         datalist_file: the datalist that `hidiff prepare` wrote.
         dataset_dir: the folder its paths are relative to.
-        section: "training", "validation" or "test".
+        section: "training", "validation" or "test", or a list of these.
         empty_share: share in [0, 1] of the slices without foreground to keep, evenly spaced.
 
     Returns:
@@ -174,7 +174,7 @@ class ClassesToChannelsd(MapTransform):
 
 
 def _read_cases(
-    datalist_file: str | Path, dataset_dir: str | Path, section: str
+    datalist_file: str | Path, dataset_dir: str | Path, section: str | Sequence[str]
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """The items of `load_volumes`, each with its geometry, whose file is read here and nowhere else."""
     check_leakage(read_datalist(datalist_file))

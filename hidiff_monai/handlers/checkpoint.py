@@ -16,7 +16,7 @@ from hidiff_monai.io import check_architecture, read_checkpoint, require_writabl
 
 
 class BestModelSaver:
-    """Saves a network as a flat state dict whenever the evaluator's metric has reached a new best.
+    """Saves a network as a flat state dict whenever the evaluator's metric has reached a new best, or each time.
 
     The new file replaces the old one in a single step; MONAI's and ignite's savers remove the old one first. Of several
     processes all keep the score and the first one writes.
@@ -25,12 +25,14 @@ class BestModelSaver:
         path: the file, for example ``models/model.pt``.
         network: the network to save.
         metric: name of the evaluator's metric; higher is better.
+        keeps_newest: saves after every validation, where the metric cannot choose.
     """
 
-    def __init__(self, path: str | Path, network: nn.Module, metric: str) -> None:
+    def __init__(self, path: str | Path, network: nn.Module, metric: str, keeps_newest: bool = False) -> None:
         self.path = Path(path)
         self.network = network
         self.metric = metric
+        self.keeps_newest = keeps_newest
         self.best = float("-inf")
         self.logger = logging.getLogger(__name__)
 
@@ -42,12 +44,12 @@ class BestModelSaver:
     def __call__(self, engine: Engine) -> None:
         """Compares and saves."""
         score = float(engine.state.metrics[self.metric])
-        if score > self.best:
-            self.best = score
-            if not is_first():
-                return
+        is_best = score > self.best
+        self.best = score if is_best else self.best
+        if is_first() and (is_best or self.keeps_newest):
             save_checkpoint(self.network.state_dict(), self.path)
-            self.logger.info(f"best {self.metric} so far, {score:.4f}: saved {self.path}")
+            which = "newest, not chosen:" if self.keeps_newest else "best so far,"
+            self.logger.info(f"{self.metric} {score:.4f}, {which} saved {self.path}")
 
     def forget(self) -> None:
         """Lets the next score count as the best, where earlier ones no longer compare."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,7 @@ def attach_handlers(
     max_epochs: int | None = None,
     is_federated: bool = False,
     experiment: ExperimentTracking | None = None,
+    train_sections: Sequence[str] = ("training",),
     settings: dict[str, Any] | None = None,
 ) -> None:
     """Attaches the handlers of a training, in the order in which they depend on each other.
@@ -64,7 +67,7 @@ def attach_handlers(
         ema: the running average of both networks.
         output_dir: receives ``history.csv``, ``resume/`` and ``tensorboard/``.
         model_dir: receives ``model.pt``, the running average with the best *val_dice_refined* of the alternation; until
-            that is validated, of the pre-training.
+            that is validated, of the pre-training. Where the validation cases train, that of the newest validation.
         val_interval: epochs between validations.
         seed: the run's seed.
         resume_from: a state to take up; None means the newest, or a fresh start.
@@ -73,16 +76,19 @@ def attach_handlers(
         is_federated: rounds over several sites: each begins with weights from outside, which the running average takes
             up at once, and no state of this site may replace them.
         experiment: logs every epoch to MLflow, where ``--tracking mlflow`` asks for it.
+        train_sections: the datalist's sections that train: "training", and "validation" too for a last training whose
+            settings have been chosen.
         settings: what must be the same when a run is taken up, by name; the seed is added.
 
     Raises:
-        ValueError: when ``output_dir`` cannot be written.
+        ValueError: when ``output_dir`` cannot be written, or other sections are to train.
     """
+    chooses = _has_validation(train_sections)
     output_dir = require_writable(output_dir)
     max_epochs = max_epochs or trainer.state.max_epochs
     schedules = _decay(trainer, alternation, max_epochs)
     health = HealthCheck(exclusive=trainer.network.exclusive)
-    best_model = BestModelSaver(Path(model_dir) / "model.pt", ema.ema_model, "val_dice_refined")
+    best_model = BestModelSaver(Path(model_dir) / "model.pt", ema.ema_model, "val_dice_refined", not chooses)
 
     EpochSeed(seed, trainer.data_loader.dataset).attach(trainer)  # type: ignore[union-attr, arg-type]
     alternation.attach(trainer, max_epochs)
@@ -125,9 +131,30 @@ def attach_handlers(
                 "best_model": best_model,
             },
             resume_from=resume_from,
-            settings={"seed": seed, "segmentor_epochs": alternation.segmentor_epochs, **(settings or {})},
+            settings={
+                "seed": seed,
+                "segmentor_epochs": alternation.segmentor_epochs,
+                "train_sections": [*train_sections],
+                **(settings or {}),
+            },
         ).attach(trainer)
     trainer.add_event_handler(Events.STARTED, require_same_epoch)
+
+
+def _has_validation(train_sections: Sequence[str]) -> bool:
+    """Whether the validation cases are left to choose by."""
+    if isinstance(train_sections, str) or not {"training"} <= {*train_sections} <= {"training", "validation"}:
+        raise ValueError(
+            f"train_sections is {train_sections!r}; expected ['training'], or ['training', 'validation'] for a last "
+            "training whose settings have been chosen: test cases never train"
+        )
+    if "validation" not in train_sections:
+        return True
+    logging.getLogger(__name__).warning(
+        "the validation cases train too: val_dice_prior and val_dice_refined say nothing about new images, and "
+        "model.pt is that of the last epoch"
+    )
+    return False
 
 
 def _show(trainer: AlternateCollaborativeTrainer, evaluator: SupervisedEvaluator, tensorboard: str) -> None:

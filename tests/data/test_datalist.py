@@ -54,6 +54,15 @@ def test_load_gives_absolute_paths_and_keeps_the_rest(phantoms):
     assert Path(cases[0]["label"]).is_absolute()
 
 
+def test_several_sections_come_one_after_the_other(phantoms):
+    parts = [load_datalist(phantoms, phantoms.parent, name) for name in ("training", "validation")]
+    assert load_datalist(phantoms, phantoms.parent, ["training", "validation"]) == parts[0] + parts[1]
+    with pytest.raises(ValueError, match="no cases in section 'train'"):
+        load_datalist(phantoms, phantoms.parent, ["training", "train"])
+    with pytest.raises(ValueError, match="no cases in section ''"):
+        load_datalist(phantoms, phantoms.parent, [])
+
+
 def test_unknown_and_empty_sections_name_the_present_ones(phantoms, tmp_path):
     path = _edited(phantoms, tmp_path, lambda datalist: datalist.update(validation=[]))
     for section in ("train", "validation"):

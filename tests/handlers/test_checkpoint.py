@@ -144,6 +144,19 @@ def test_the_best_model_is_flat_and_is_replaced_only_by_a_better_one(tmp_path: P
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in fresh.state_dict().items())
 
 
+def test_the_newest_is_kept_where_the_metric_cannot_choose(tmp_path: Path, make_network: Callable) -> None:
+    network, path = make_network(), tmp_path / "model.pt"
+    saver, evaluator = BestModelSaver(path, network, "dice", keeps_newest=True), build_engine(1)
+    saver.attach(evaluator)
+    scores = iter([0.8, float("nan"), 0.5])
+    evaluator.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.state.metrics.update(dice=next(scores)))
+    for step in range(3):
+        network.refiner.correction.bias.data.fill_(float(step))
+        evaluator.run([0], max_epochs=1)
+        assert float(torch.load(path, weights_only=True)["refiner.correction.bias"]) == step
+    assert saver.state_dict() == {"best": 0.8}
+
+
 def test_a_best_score_that_is_forgotten_yields_to_a_lower_one(tmp_path: Path, make_network: Callable) -> None:
     network, path = make_network(), tmp_path / "model.pt"
     saver, evaluator = BestModelSaver(path, network, "dice"), build_engine(1)

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from hidiff_monai.recipes import attach_handlers, mask_transforms
 def train(tmp_path: Path, make_network: Callable, make_trainer: Callable, make_batches: Callable) -> Callable:
     """Trains tiny networks on one mini-batch; the refined mask scores what it is told, epoch by epoch."""
 
-    def run(alternation: AlternateCollaborativeHandler, scores: list[float]) -> None:
+    def run(alternation: AlternateCollaborativeHandler, scores: list[float], **options: Any) -> None:
         batch = make_batches(1)[0]
         cases = [{"image": image, "label": label} for image, label in zip(batch["image"], batch["label"], strict=True)]
         loader = DataLoader(CacheDataset(cases, Compose([]), progress=False), batch_size=2)
@@ -40,7 +41,8 @@ def train(tmp_path: Path, make_network: Callable, make_trainer: Callable, make_b
             value = scores[trainer.state.epoch - 1]
             evaluator.state.metrics.update(val_dice_refined=value, val_dice_prior=value)
 
-        attach_handlers(trainer, evaluator, alternation, ema, tmp_path, tmp_path / "models", val_interval=1, seed=0)
+        places = {"output_dir": tmp_path, "model_dir": tmp_path / "models"}
+        attach_handlers(trainer, evaluator, alternation, ema, **places, val_interval=1, seed=0, **options)
         trainer.run()
 
     return run
@@ -71,3 +73,22 @@ def test_each_learning_rate_falls_over_the_epochs_of_its_network(tmp_path: Path,
     )
     changed = {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])}
     assert changed == {"refiner"}
+
+
+def test_where_the_validation_cases_train_the_last_epoch_becomes_the_model(
+    tmp_path: Path, train: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(AlternateCollaborativeHandler(0), [0.9, 0.8], train_sections=["training", "validation"])
+    assert "the validation cases train too" in caplog.text
+    state = torch.load(tmp_path / "resume" / "resume_2.pt", weights_only=True)
+    model = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    assert state["settings"]["train_sections"] == ["training", "validation"]
+    assert all(torch.equal(value, state["ema"][name]) for name, value in model.items())
+    before = torch.load(tmp_path / "resume" / "resume_1.pt", weights_only=True)["ema"]
+    assert any(not torch.equal(value, before[name]) for name, value in model.items())
+
+
+@pytest.mark.parametrize("sections", [["training", "test"], ["validation"], [], "training"])
+def test_other_sections_never_train(sections: Any, train: Callable) -> None:
+    with pytest.raises(ValueError, match=r"train_sections is .*; expected \['training'\], or .* never train"):
+        train(AlternateCollaborativeHandler(0), [0.9], train_sections=sections)
