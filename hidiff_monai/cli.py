@@ -280,6 +280,24 @@ VERBS: dict[str, Callable[..., None]] = {
 }
 
 
+def _read_text(value: str) -> str | None:
+    return None if value == "None" else value
+
+
+def _take_text_as_it_is(verb: Callable[..., None]) -> None:
+    """Fire makes 1.1 of 1.10, a number of 2024_10_15 and out of out#2: of folders, those would be others."""
+    for parameter in inspect.signature(verb).parameters.values():
+        if parameter.annotation in ("str", "str | None"):
+            is_rest = parameter.kind is parameter.VAR_POSITIONAL
+            fire.decorators.SetParseFn(_read_text, *([] if is_rest else [parameter.name]))(verb)
+        elif parameter.kind is not parameter.VAR_KEYWORD:  # else it would be read as a rest of text is
+            fire.decorators.SetParseFn(fire.parser.DefaultParseValue, parameter.name)(verb)
+
+
+for _verb in VERBS.values():
+    _take_text_as_it_is(_verb)
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point: mistakes of the user end in one message and exit code 1, not in a traceback."""
     try:
@@ -301,7 +319,9 @@ def main(arguments: list[str] | None = None) -> Any:
         tell_torchrun(f"error: {message}")
         sys.exit(1)
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        is_of_the_system = error.strerror is not None  # a library's own has a text and nothing else
+        text = f"{error.filename}: {error.strerror}" if is_of_the_system else f"{type(error).__name__}: {error}"
+        print(f"error: {text}", file=sys.stderr)
         sys.exit(1)
 
 

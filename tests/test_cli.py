@@ -155,3 +155,49 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     done = subprocess.run(line, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert done.returncode == 1 and "Broken pipe" not in done.stderr and "BrokenPipeError" not in done.stderr
+
+
+@pytest.mark.parametrize("folder", ["2024_10_15", "1.10", "out#2", "a,b", "[a]", "007"])
+def test_a_folder_is_taken_as_it_is_written(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_phantoms(tmp_path / folder, 1, 1, 1, size=(64, 64), seed=0, progress=False)
+    _write_evaluation(tmp_path / folder, seed=0)
+    main(["compare", folder, "--format", "json"])
+    assert capsys.readouterr().out
+    main(["check", f"{folder}/datalist.json", "--dataset_dir", folder, "--as_json"])
+    assert json.loads(capsys.readouterr().out) == []
+    with pytest.raises(SystemExit):
+        main(["calibrate", folder])
+    assert capsys.readouterr().err.startswith(f"error: {folder}/manifest.json does not say")
+
+
+def test_none_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(
+            [
+                "predict",
+                "--bundle",
+                "drive",
+                "--input",
+                str(tmp_path),
+                "--output",
+                str(tmp_path / "o"),
+                "--labels",
+                "None",
+            ]
+        )
+    assert "None" not in capsys.readouterr().err
+
+
+def test_an_error_of_a_library_keeps_its_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise OSError("image file is truncated")
+
+    monkeypatch.setitem(VERBS, "env", fail)
+    with pytest.raises(SystemExit):
+        main(["env"])
+    assert capsys.readouterr().err == "error: OSError: image file is truncated\n"

@@ -45,7 +45,7 @@ class SavePrediction(Transform):
         probability = torch.as_tensor(item["pred"]["refined"])
         mask = to_classes(probability, self.threshold)
         if not mask.any():
-            self.logger.warning(f"{name}: the mask is empty, no pixel is above the threshold of {self.threshold}")
+            self.logger.warning(f"{name}: the mask is empty, no pixel is above the threshold")
         entropy = torch.as_tensor(item["pred"]["entropy"]).float().mean(dim=0).cpu().numpy()
         values = mask * 255 if len(probability) == 1 else mask
         write_photograph_maps(self.output_dir / name, values, entropy, int(meta["orientation"]))

@@ -9,6 +9,7 @@ import torch
 from scipy.optimize import minimize_scalar
 
 SMALLEST, LARGEST = 0.05, 20.0  # temperatures that are looked at
+NEAREST_TO_ONE = 2**-14  # closer to 1, float32 has too few numbers to tell probabilities apart
 
 
 def require_temperature(temperature: float) -> float:
@@ -55,8 +56,17 @@ def temper_threshold(threshold: float, temperature: float) -> float:
     """Where a threshold in [0, 1] lies on probabilities of one structure that `apply_temperature` has scaled.
 
     The mask stays as it was, but for what rounding decides; 1/2 stays 1/2.
+
+    Raises:
+        ValueError: it lies where the probabilities above it have rounded to 1.
     """
-    return float(apply_temperature(torch.tensor([[threshold]]), temperature))
+    moved = float(apply_temperature(torch.tensor([[threshold]]), temperature))
+    if threshold < 1 and moved > 1 - NEAREST_TO_ONE:
+        raise ValueError(
+            f"temperature {temperature:g} makes every probability about the threshold of {threshold:g} equal to 1; "
+            "expected a temperature at which they differ: take a larger one, or a threshold nearer to 0.5"
+        )
+    return moved
 
 
 def fit_temperature(cases: Sequence[tuple[torch.Tensor, torch.Tensor]], exclusive: bool = False) -> float:

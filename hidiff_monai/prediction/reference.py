@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import mannwhitneyu
 
-from hidiff_monai.io import write_atomically
+from hidiff_monai.io import hash_file, write_atomically
+from hidiff_monai.prediction.model import find_checkpoint
 
 USUAL = 0.9  # share of the reference cases that are at most this uncertain
 NAMED = ("steps", "samples", "sampler", "temperature", "flip_axes", "threshold")
@@ -131,14 +132,20 @@ def publish_reference(bundle: Path, run: str | Path) -> str:
         What the file says, in a line.
 
     Raises:
-        ValueError: if there is no such run, it is another bundle's, incomplete, has other settings or too few cases, or
-            the file is there already.
+        ValueError: if there is no such run, it is another bundle's, incomplete, has other settings or weights or too
+            few cases, or the file is there already.
     """
     manifest, file = _read(run), bundle.absolute() / "docs" / REFERENCE_FILE
+    given = manifest.get("given", sorted(manifest.get("overrides") or {}))
+    configuration = hash_file(bundle / "configs" / "inference.json")
+    weights = hash_file(find_checkpoint(bundle))
     wrong = [
         (manifest.get("bundle") != file.parents[1].name, f"is a run of the bundle {manifest.get('bundle')!r}"),
         (manifest.get("planned") != len(manifest["cases"]), "is not complete"),
-        (bool(manifest.get("overrides")), f"has keys of its own: {sorted(manifest.get('overrides') or {})}"),
+        (bool(given), f"has settings of its own: {given}"),
+        ("budget" in manifest, "has the settings that a budget chose"),
+        (manifest.get("bundle_sha256", [None])[0] != configuration, "was made with another configs/inference.json"),
+        (manifest.get("checkpoint_sha256") != weights, "was made with other weights"),
     ]
     found = [text for is_wrong, text in wrong if is_wrong]
     if found:

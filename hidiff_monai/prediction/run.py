@@ -118,6 +118,7 @@ def run_prediction(
     form = model.refiner.partition(" (avx")[0]  # instruction sets give the same masks
     settings = {**model.settings, **facts, "refiner": form, "rtstruct": rtstruct}
     facts["overrides"] = {key: value for key, value in model.settings.items() if key not in NAMED}
+    facts["given"] = sorted(key for key, value in model.settings.items() if value is not None)
     usual = find_usual(model.bundle, facts) if reference is None else read_usual(str(reference), facts)
     settings |= {} if plan is None else {"budget": [plan.budget.milliseconds, plan.dial_sha256, *plan.cost]}
     records = Records(places.output, settings, needs_picture=report)

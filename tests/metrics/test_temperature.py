@@ -71,6 +71,14 @@ def test_a_threshold_moved_by_hand() -> None:
     assert temper_threshold(0.5, 1.7) == 0.5
 
 
+@pytest.mark.parametrize(("threshold", "temperature"), [(0.9, 0.1), (0.7, 0.05), (0.99, 0.2)])
+def test_a_threshold_where_all_probabilities_round_to_one_is_refused(threshold: float, temperature: float) -> None:
+    with pytest.raises(
+        ValueError, match=rf"temperature {temperature} makes every .* threshold of {threshold} equal to 1"
+    ):
+        temper_threshold(threshold, temperature)
+
+
 @pytest.mark.parametrize("temperature", [0.2, 1.4, 15.0])
 def test_the_most_probable_class_stays_not_even_a_tie_of_rounding_moves_it(temperature: float) -> None:
     probability = torch.rand(2, 3, 50, 50).softmax(1)

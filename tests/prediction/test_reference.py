@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -14,7 +15,7 @@ from hidiff_monai.prediction.reference import Usual, compare_with_usual, find_us
 
 FACTS: dict[str, Any] = {
     "bundle": "drive",
-    "checkpoint_sha256": "ab",
+    "checkpoint_sha256": hashlib.sha256(b"weights").hexdigest(),
     "steps": 1,
     "samples": 4,
     "sampler": "hard",
@@ -22,7 +23,7 @@ FACTS: dict[str, Any] = {
     "flip_axes": [],
     "threshold": 0.5,
     "overrides": {},
-    "bundle_sha256": ["inference", "metadata"],
+    "bundle_sha256": [hashlib.sha256(b"inference").hexdigest(), "metadata"],
 }
 
 
@@ -68,7 +69,12 @@ def test_few_cases_say_nothing(tmp_path: Path) -> None:
 
 
 def bundle_of(folder: Path) -> Path:
-    (folder / "drive" / "docs").mkdir(parents=True)
+    """A bundle that `FACTS` are of."""
+    for name, content in (("docs", None), ("configs/inference.json", b"inference"), ("models/model.pt", b"weights")):
+        file = folder / "drive" / name
+        (file if content is None else file.parent).mkdir(parents=True)
+        if content is not None:
+            file.write_bytes(content)
     return folder / "drive"
 
 
@@ -106,7 +112,9 @@ def test_what_the_bundle_brings_is_not_taken_for_other_weights_or_settings(tmp_p
     publish_reference(bundle, write_whole(tmp_path))
     found = find_usual(bundle, {**FACTS, key: now})
     assert found == Usual(source=f"docs/reference.json of the bundle is of another {key}")
-    assert find_usual(bundle, {**FACTS, "bundle_sha256": ["inference", "newer"]}).uncertainty == pytest.approx(0.09)
+    assert find_usual(
+        bundle, {**FACTS, "bundle_sha256": [FACTS["bundle_sha256"][0], "newer"]}
+    ).uncertainty == pytest.approx(0.09)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +122,11 @@ def test_what_the_bundle_brings_is_not_taken_for_other_weights_or_settings(tmp_p
     [
         ({"bundle": "acdc"}, "is a run of the bundle 'acdc'; expected a complete run of 'drive' with its own settings"),
         ({"planned": 20}, "is not complete; expected"),
-        ({"overrides": {"image_size": 64}}, r"has keys of its own: \['image_size'\]; expected"),
+        ({"overrides": {"image_size": 64}}, r"has settings of its own: \['image_size'\]; expected"),
+        ({"given": ["steps", "threshold"]}, r"has settings of its own: \['steps', 'threshold'\]; expected"),
+        ({"budget": {"milliseconds": 50}}, "has the settings that a budget chose; expected"),
+        ({"bundle_sha256": ["of before", "metadata"]}, "was made with another configs/inference.json; expected"),
+        ({"checkpoint_sha256": "cd"}, "was made with other weights; expected"),
         ({"cases": 4}, "4 cases with a mask; expected 5 or more: predict more"),
     ],
 )
