@@ -17,8 +17,8 @@ from tqdm import tqdm
 from .datalist import load_datalist, read_datalist
 from .labels import label_transform
 from .leakage import SECTIONS
-from .reading import read_pixels
 from .slices import load_volumes, read_geometry
+from .validate import read_readable
 
 MAX_CASES = 60  # of which pixels are looked at
 MAX_PLANES = 12  # of a volume, of which objects are measured
@@ -174,7 +174,7 @@ def _read(items: list[dict[str, Any]], datalist_file: str | Path, is_volume: boo
             image, label = (np.load(item[key], mmap_mode="r")[foreground] for key in ("image", "label"))
             yield _Case(image, label)
         else:
-            image, label = (read_pixels(item[key]).array for key in ("image", "label"))
+            image, label = (read_readable(item[key]).array for key in ("image", "label"))
             grey = torch.from_numpy(np.ascontiguousarray(label[..., 0], np.float32))[None]
             classes = np.asarray(to_classes({"label": grey})["label"]).astype(np.uint8)
             yield _Case(np.moveaxis(image, -1, 0)[None], classes)

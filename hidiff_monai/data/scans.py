@@ -17,8 +17,8 @@ from hidiff_monai.io.dicom import find_series, read_series
 from hidiff_monai.io.files import NIFTI_SUFFIXES, is_nifti, list_nifti, nifti_stem
 from hidiff_monai.io.geometry import mean_and_deviation, ras_affine, to_ras
 
-from .reading import UNREADABLE, Pixels, read_pixels
-from .validate import describe_unreadable
+from .reading import Pixels
+from .validate import read_readable
 
 WRONG_UNITS = {1: "meter", 3: "micron"}  # NIfTI's codes; 2 is mm, others say nothing
 
@@ -138,11 +138,7 @@ def _read_channels(files: list[str]) -> tuple[list[np.ndarray], np.ndarray, dict
 
 
 def _read(file: str) -> Pixels:
-    try:
-        pixels = read_pixels(file)
-    except UNREADABLE as error:
-        found, expected, mend = describe_unreadable(file, error)
-        raise ValueError(f"{file}: {found}; expected {expected}: {mend}") from error
+    pixels = read_readable(file)
     if not np.issubdtype(pixels.array.dtype, np.integer) and not np.issubdtype(pixels.array.dtype, np.floating):
         raise ValueError(f"{file}: voxels of type {pixels.array.dtype}; expected real numbers: export it in grey")
     if len(pixels.spatial_shape) != 3 or pixels.channels != 1 or pixels.affine is None:

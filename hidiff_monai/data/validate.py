@@ -149,6 +149,19 @@ def describe_unreadable(file: str | Path, error: BaseException) -> Finding:
     return found, "a complete image file", "download or export it again, it is truncated or not an image"
 
 
+def read_readable(file: str | Path) -> Pixels:
+    """`read_pixels` for a file that is known to be there.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        return read_pixels(file)
+    except UNREADABLE as error:
+        found, expected, mend = describe_unreadable(file, error)
+        raise ValueError(f"{file}: {found}; expected {expected}: {mend}") from error
+
+
 def find_problems(key: str, pixels: Pixels, image: Pixels | None, datalist: dict[str, Any]) -> Iterator[Finding]:
     """Found, expected and mend of whatever is wrong with one file that could be read.
 

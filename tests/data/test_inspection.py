@@ -80,6 +80,19 @@ def test_the_width_of_a_stripe_in_pictures(tmp_path, width, expected):
     assert found.classes[0].extent_px == pytest.approx(np.sqrt(60 * width))
 
 
+def test_a_truncated_picture_is_named(tmp_path):
+    (tmp_path / "raw").mkdir()
+    for number in range(4):
+        noise = np.random.default_rng(number).integers(0, 255, (60, 80), np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"raw/{number}.png")
+        Image.fromarray((noise > 99).astype(np.uint8) * 255).save(tmp_path / f"raw/{number}_mask.png")
+    root, datalist = prepare_folder(tmp_path / "raw", tmp_path / "out", Layout(("{id}.png",), "{id}_mask.png"))
+    file = tmp_path / "raw" / (json.loads(datalist.read_text())["training"][0]["id"] + ".png")
+    file.write_bytes(file.read_bytes()[:-200])
+    with pytest.raises(ValueError, match=rf"{file.name}: not readable .*; expected a complete image file"):
+        inspect_dataset(datalist, root)
+
+
 def test_what_cannot_be_inspected(blocks):
     datalist, root = blocks()
     content = json.loads(datalist.read_text())
