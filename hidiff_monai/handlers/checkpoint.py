@@ -10,6 +10,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
 from monai.engines import Trainer
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from hidiff_monai.engines.distributed import is_first
 from hidiff_monai.io import check_architecture, read_checkpoint, require_writable, save_checkpoint
@@ -134,6 +135,9 @@ class ResumableTraining:
                 f"{path} does not fit this configuration: {error}\nuse the configuration it was trained with, or "
                 "another output_dir"
             ) from error
+        for schedule in self.objects.values():
+            if isinstance(schedule, LambdaLR):
+                _follow(schedule)
         if engine.scaler is not None and state.get("scaler"):  # empty where amp was off
             engine.scaler.load_state_dict(state["scaler"])
         engine.state.epoch = state["trainer"]["epoch"]
@@ -169,6 +173,13 @@ class ResumableTraining:
             if good is None:
                 raise
             raise ValueError(f"{error}; the last good one is {good}: pass it as resume_from") from error
+
+
+def _follow(schedule: LambdaLR) -> None:
+    """Sets the rates of this configuration for the epoch to come, not those that the optimizer was saved with."""
+    rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    for group, base, factor in rates:
+        group["lr"] = base * factor(schedule.last_epoch)
 
 
 def _epoch_of(path: Path) -> int:

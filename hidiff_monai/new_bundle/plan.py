@@ -108,7 +108,10 @@ def estimate_time(train: dict[str, Any], num_items: int) -> Choice:
 def explain_kept(is_volume: bool) -> list[Choice]:
     """What the template decides, and why that suits other data."""
     turned = "small angles, no flips: left and right, up and down mean something in a body"
-    anyhow = "any angle and flips, as in the template: set flips=False where up and down mean something"
+    anyhow = (
+        "any angle and flips, as in the template: where up and down mean something, set flips=False here and flip_axes "
+        "to [] in evaluate.json and inference.json"
+    )
     return [
         Choice("train#augmentation", "as in the template", turned if is_volume else anyhow),
         Choice("num_inference_steps", 1, "a short training: more steps made masks worse (docs/results.md)"),

@@ -34,7 +34,7 @@ from hidiff_monai.handlers import (
     ResumableTraining,
 )
 from hidiff_monai.handlers.output import output_losses
-from hidiff_monai.io import require_writable
+from hidiff_monai.io import hash_file, require_writable
 
 
 def attach_handlers(
@@ -51,6 +51,7 @@ def attach_handlers(
     is_federated: bool = False,
     experiment: ExperimentTracking | None = None,
     train_sections: Sequence[str] = ("training",),
+    datalist_file: str | Path | None = None,
     settings: dict[str, Any] | None = None,
 ) -> None:
     """Attaches the handlers of a training, in the order in which they depend on each other.
@@ -78,7 +79,8 @@ def attach_handlers(
         experiment: logs every epoch to MLflow, where ``--tracking mlflow`` asks for it.
         train_sections: the datalist's sections that train: "training", and "validation" too for a last training whose
             settings have been chosen.
-        settings: what must be the same when a run is taken up, by name; the seed is added.
+        datalist_file: the split, whose content must be the same when a run is taken up.
+        settings: what else must be the same when a run is taken up, by name; the seed is added.
 
     Raises:
         ValueError: when ``output_dir`` cannot be written, or other sections are to train.
@@ -135,6 +137,7 @@ def attach_handlers(
                 "seed": seed,
                 "segmentor_epochs": alternation.segmentor_epochs,
                 "train_sections": [*train_sections],
+                **({} if datalist_file is None else {"datalist_sha256": hash_file(Path(datalist_file))}),
                 **(settings or {}),
             },
         ).attach(trainer)

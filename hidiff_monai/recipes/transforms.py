@@ -67,7 +67,9 @@ def photograph_transforms(datalist_file: str | Path | None = None) -> list[Trans
 
 
 def _as_grey(image: Image.Image) -> Image.Image:
-    return ImageOps.exif_transpose(image).convert("L")
+    """Upright, in grey; values of more than 8 bits stay, which Pillow would clip at 255."""
+    upright = ImageOps.exif_transpose(image)
+    return upright if upright.mode.startswith(("I", "F")) else upright.convert("L")
 
 
 def slice_transforms(num_classes: int, intensity_window: Sequence[float] | None = None) -> list[Transform]:

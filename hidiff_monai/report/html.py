@@ -159,12 +159,13 @@ def _cases(evaluation_dir: Path, rows: Sequence[Mapping[str, Any]], comparison: 
         gallery += f"<h3>{name}: case {escape(case)}</h3>{scores} ({signed(100 * comparison.gain[i])} points)"
         for arrays in _case_arrays(evaluation_dir, comparison, case):
             gallery += lightbox(figures.overview(arrays), f"Case {case}: image, prior, refined, errors, uncertainty")
+    scored = [row for row in rows if row["method"] == "refined" and row["region"] == comparison.region]
     uncertainty, thumbnails = [], []
     for case in comparison.cases:
         targets = _case_arrays(evaluation_dir, comparison, case)
-        uncertainty.append(float(np.mean([_case_uncertainty(arrays) for arrays in targets])))
+        told = [float(row["uncertainty"]) for row in scored if row["case"] == case and "uncertainty" in row]
+        uncertainty.append(float(np.mean(told or [_case_uncertainty(arrays) for arrays in targets])))
         thumbnails.append(figures.thumbnail(targets[0]))
-    scored = [row for row in rows if row["method"] == "refined" and row["region"] == comparison.region]
     note = (
         "Below each image, enlarged, the framed part in which the refiner changed the mask most. "
         "In the table, a click on a column's name sorts; uncertainty is the entropy in nats per pixel of the mask."
@@ -174,7 +175,7 @@ def _cases(evaluation_dir: Path, rows: Sequence[Mapping[str, Any]], comparison: 
 
 
 def _case_uncertainty(arrays: Mapping[str, np.ndarray]) -> float:
-    """Entropy in the region, in nats, per pixel of the refined mask: as the inferer's `case_uncertainty`."""
+    """As the inferer's `case_uncertainty`, of images whose rows do not tell it: in early evaluations."""
     inside = arrays["region"] > 0
     return float(arrays["entropy"][inside].sum() / max((arrays["refined"][inside] > 0.5).sum(), 1))
 

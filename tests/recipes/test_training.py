@@ -92,3 +92,27 @@ def test_where_the_validation_cases_train_the_last_epoch_becomes_the_model(
 def test_other_sections_never_train(sections: Any, train: Callable) -> None:
     with pytest.raises(ValueError, match=r"train_sections is .*; expected \['training'\], or .* never train"):
         train(AlternateCollaborativeHandler(0), [0.9], train_sections=sections)
+
+
+def test_a_run_is_taken_up_with_the_same_split_wherever_it_lies(tmp_path: Path, train: Callable) -> None:
+    first, moved, other = (tmp_path / name / "datalist.json" for name in ("first", "moved", "other"))
+    for file, content in ((first, "a"), (moved, "a"), (other, "b")):
+        file.parent.mkdir()
+        file.write_text(content)
+    train(AlternateCollaborativeHandler(0), [0.1], datalist_file=first)
+    train(AlternateCollaborativeHandler(0), [0.1, 0.2], datalist_file=moved)
+    with pytest.raises(ValueError, match="comes from a run with datalist_sha256"):
+        train(AlternateCollaborativeHandler(0), [0.1, 0.2, 0.3], datalist_file=other)
+
+
+def test_an_epoch_added_to_a_run_trains_at_the_new_schedule_s_rate(tmp_path: Path, train: Callable) -> None:
+    for epochs in (1, 2):
+        train(AlternateCollaborativeHandler(0), [0.1] * epochs)
+    rows = [*csv.DictReader((tmp_path / "history.csv").open(encoding="utf-8"))]
+    for network in ("segmentor", "refiner"):
+        first, added = (float(row[f"lr_{network}"]) for row in rows)
+        assert added == pytest.approx(first * 0.5**0.9)
+    before, after = (
+        torch.load(tmp_path / "resume" / f"resume_{epoch}.pt", weights_only=True)["network"] for epoch in (1, 2)
+    )
+    assert not torch.equal(before["refiner.correction.weight"], after["refiner.correction.weight"])

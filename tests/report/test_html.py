@@ -139,6 +139,14 @@ def test_table_of_cases_can_be_sorted(page, evaluation_dir):
     assert page.count("<button type='button'>") == 7
 
 
+def test_the_uncertainty_of_the_table_is_that_of_the_rows(evaluation_dir, tmp_path):
+    """Of a volume the arrays hold a single slice; structures are averaged."""
+    rows = [{**row, "uncertainty": 0.125 + 0.25 * (row["case"] == "01")} for row in read_rows(evaluation_dir)]
+    write_cases(rows, evaluation_dir)
+    page = write_report(tmp_path / "report", evaluation_dir).read_text(encoding="utf-8")
+    assert page.count("data-value='0.375'") == 1 and "data-value='0.125'" in page
+
+
 def test_two_targets_have_arrays_of_their_own(evaluation_dir, tmp_path, parse):
     rows = read_rows(evaluation_dir)
     write_cases([{**row, "target": target} for row in rows for target in ("disc", "cup")], evaluation_dir)

@@ -181,7 +181,7 @@ def write_case(case: RawCase, volume: RawVolume, volume_set: VolumeSet, folder: 
 
 def _made_from(case: RawCase, volume_set: VolumeSet) -> dict[str, Any]:
     """Everything a prepared case depends on, as JSON gives it back."""
-    stats = [(file.name, file.stat()) for file in sorted({*case.images, case.label})]
+    stats = [(file.name, file.stat()) for file in (*case.images, case.label)]  # in the order of the channels
     return {
         "version": FORMAT_VERSION,
         "files": [{"name": name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns} for name, stat in stats],

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -73,6 +74,19 @@ def test_channels_are_files_and_have_names(volumes, tmp_path):
     content = read(datalist)
     assert (content["channels"], content["channel_names"]) == (2, ["imagesTr", "t2"])
     assert np.load(dataset_dir / content["training"][0]["image"]).shape == (4, 2, 6, 5)
+
+
+def test_channels_in_another_order_are_prepared_again(volumes, tmp_path):
+    for number in range(8):
+        image = nibabel.load(volumes / f"imagesTr/h_{number}.nii.gz")
+        brighter = nibabel.Nifti1Image(np.asarray(image.dataobj) + 500, image.affine)
+        nibabel.save(brighter, volumes / f"h_{number}_t2.nii.gz")
+    patterns = ("imagesTr/{id}.nii.gz", "{id}_t2.nii.gz")
+    for order, brightest in ((patterns, 1), (patterns[::-1], 0)):
+        dataset_dir, datalist = prepare_folder(volumes, tmp_path / "out", Layout(order, "labelsTr/{id}.nii.gz"))
+        content = read(datalist)
+        image = np.load(dataset_dir / content["training"][0]["image"])
+        assert content["channel_names"][brightest] == "t2" and image.mean((0, 2, 3)).argmax() == brightest
 
 
 def test_pictures_stay_where_they_are_and_the_longer_pattern_wins(pictures, tmp_path):

@@ -1,0 +1,26 @@
+"""What the recipes' readers make of files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Compose
+from PIL import Image
+
+from hidiff_monai.recipes import photograph_transforms
+
+
+@pytest.mark.parametrize(("suffix", "grey"), [("png", 65535), ("tif", 65535), ("png", 300), ("png", 255), ("tif", 1)])
+def test_a_mask_of_16_bits_has_the_classes_of_its_own_values(tmp_path: Path, suffix: str, grey: int) -> None:
+    mask = np.zeros((40, 50), np.uint16)
+    mask[5:20, 10:30] = grey
+    Image.fromarray(mask).save(tmp_path / f"mask.{suffix}")
+    Image.fromarray(np.full((40, 50, 3), 99, np.uint8)).save(tmp_path / "image.png")
+    datalist = tmp_path / "datalist.json"
+    datalist.write_text(json.dumps({"label_values": {"0": 0, str(grey): 1}, "training": []}))
+    item = {"image": str(tmp_path / "image.png"), "label": str(tmp_path / f"mask.{suffix}")}
+    label = Compose(photograph_transforms(datalist))(item)["label"]
+    assert label.dtype == torch.float32 and label.shape == (1, 40, 50)
+    np.testing.assert_array_equal(label[0].numpy(), mask > 0)
