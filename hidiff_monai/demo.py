@@ -48,7 +48,10 @@ def run_demo(output: str | Path = "demo_report", data: str | Path | None = None,
         ValueError: when the output cannot be written, the data is not valid, or the bundles are not there.
     """
     started = time.monotonic()
-    print("four steps, 6 to 12 minutes on a laptop: data, training, evaluation, report; Ctrl-C is safe", flush=True)
+    print(
+        "four steps, about 10 minutes on an idle 2-core machine, up to half an hour on a busy one: data, training, evaluation, report; Ctrl-C is safe",
+        flush=True,
+    )
     output = require_writable(output).resolve()
     run_dir = output / f"{'phantoms' if data is None else 'drive'}_seed{seed}"
     bundle = _find_bundle()

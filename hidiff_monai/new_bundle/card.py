@@ -63,7 +63,7 @@ None yet: `hidiff compare` prints refined against prior.
 {several}- Settings were chosen by rules from the table above, not by trials: try others on the validation section,
   score the test section once.
 - The uncertainty has not been validated against clinical error.
-- Binary layers run as ordinary convolutions here; they save no time.
+- Binary layers are ordinary convolutions in training; prediction runs them on packed bits.
 
 ## Licence and citation
 

@@ -16,7 +16,7 @@ from monai.inferers import Inferer
 from monai.transforms import Transform
 
 from hidiff_monai.inferers import Accelerated, BernoulliDiffusionInferer, VolumeInferer, accelerate
-from hidiff_monai.io import load_weights, require_known_key
+from hidiff_monai.io import hash_file, load_weights, require_known_key
 from hidiff_monai.io.errors import find_value_error
 from hidiff_monai.metrics import temper_threshold
 from hidiff_monai.networks import HiDiff
@@ -131,6 +131,7 @@ def load_model(
     config = read_config(folder, "inference.json")
     metadata = read_config(folder, "metadata.json")
     file = find_checkpoint(folder, checkpoint)
+    _warn_of_fitted(folder, file, config, overrides or {})
     chosen = choose_device(device)
     inferer = "inferer#inferer" if "inferer" in config["inferer"] else "inferer"
     keys = {**(overrides or {})}
@@ -159,6 +160,19 @@ def load_model(
         threshold=read_threshold(parser, config),
         settings=json.loads(json.dumps({"steps": steps, "samples": samples, **(overrides or {})}, default=str)),
     )
+
+
+def _warn_of_fitted(folder: Path, file: Path, config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+    """What a bundle's configuration has fitted to the weights that come with it says little about others."""
+    own = folder / "models" / "model.pt"
+    neutral = {"temperature": 1.0, "threshold": 0.5}
+    fitted = [key for key, value in neutral.items() if config.get(key, value) != value and key not in overrides]
+    if fitted and own.is_file() and file.is_file() and hash_file(file) != hash_file(own):
+        logger.warning(
+            "%s of %s: %s: chosen for the weights that come with the bundle, not for %s; give %s, or your own",
+            " and ".join(fitted), folder.name, ", ".join(f"{config[key]:g}" for key in fitted), file,
+            " ".join(f"--{key} {neutral[key]:g}" for key in fitted),
+        )  # fmt: skip
 
 
 def _prepare(network: HiDiff, device: torch.device, eager: bool) -> Accelerated:

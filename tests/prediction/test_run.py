@@ -319,6 +319,21 @@ def test_a_temperature_moves_no_mask_at_any_threshold(
     np.testing.assert_array_equal(*masks)
 
 
+def test_other_weights_are_told_what_was_fitted_to_the_bundle_s_own(
+    tmp_path: Path, bundle_arguments: Arguments, write_photograph: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_photograph(tmp_path / "in" / "x.png")
+    arguments = bundle_arguments("kvasir_seg")
+    load_model(source=tmp_path / "in", **arguments)
+    assert "temperature of kvasir_seg: 1.406: chosen for the weights that come with the bundle" in caplog.text
+    assert "give --temperature 1, or your own" in caplog.text
+    caplog.clear()
+    given = {**arguments["overrides"], "temperature": 1.0}
+    load_model(source=tmp_path / "in", **{**arguments, "overrides": given})
+    load_model(arguments["bundle"], tmp_path / "in", device="cpu")
+    assert "chosen for the weights" not in caplog.text
+
+
 def test_a_changed_bundle_or_label_is_noticed(
     tmp_path: Path, bundle_arguments: Arguments, write_photograph: Callable[..., None]
 ) -> None:
