@@ -49,8 +49,7 @@ def run_demo(output: str | Path = "demo_report", data: str | Path | None = None,
     """
     started = time.monotonic()
     print(
-        "four steps, about 10 minutes on an idle 2-core machine, up to half an hour on a busy one: data, training, evaluation, report; Ctrl-C is safe",
-        flush=True,
+        "four steps: data, training, evaluation, report; about 10 minutes on an idle machine of two cores", flush=True
     )
     output = require_writable(output).resolve()
     run_dir = output / f"{'phantoms' if data is None else 'drive'}_seed{seed}"

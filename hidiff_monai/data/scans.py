@@ -12,10 +12,11 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from hidiff_monai.io.dicom import find_series, read_series
 from hidiff_monai.io.files import NIFTI_SUFFIXES, is_nifti, list_nifti, nifti_stem
-from hidiff_monai.io.geometry import mean_and_deviation, ras_affine, to_ras
+from hidiff_monai.io.geometry import acquired_axes, mean_and_deviation
 
 from .reading import Pixels
 from .validate import read_readable
@@ -88,16 +89,19 @@ class LoadScand(MapTransform):
     """Reads a case's NIfTI file, one file a channel, or its DICOM series: image (C, X, Y, D) float32 in RAS.
 
     The result is a MetaTensor, whose affine is that of the reoriented volume. Its metadata say where it came from:
-    "filename_or_obj", the (first) file; "source_affine" (4, 4) and "source_shape", the grid of `restore_to_source`;
-    of a series also "modality", and "slice_files" and "slice_frames" as in `DicomVolume`. The item's "intensity" is
-    what `NormalizeByVolumed` needs.
+    "filename_or_obj", the (first) file; "source_affine" (4, 4) and "source_shape", the grid of `restore_to_source`, and
+    "axes" (3, 2), how that was turned; of a series also "modality", and "slice_files" and "slice_frames" as in
+    `DicomVolume`. The item's "intensity" is what `NormalizeByVolumed` needs.
 
     Args:
         keys: of the images.
+        acquired: turns the planes of the picture only, see `acquired_axes`, and never cuts across them: for networks
+            that learnt from planes such as a heart's short axis, which no axis of the body tells.
     """
 
-    def __init__(self, keys: KeysCollection = "image") -> None:
+    def __init__(self, keys: KeysCollection = "image", acquired: bool = False) -> None:
         super().__init__(keys)
+        self.acquired = acquired
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replaces the file names of an item by what the files hold.
@@ -110,10 +114,12 @@ class LoadScand(MapTransform):
         for key in self.key_iterator(item):
             files = [item[key]] if isinstance(item[key], str) else list(item[key])
             channels, affine, meta = _read_series(files) if item.get("format") == "dicom" else _read_channels(files)
-            image = np.stack([to_ras(channel, affine) for channel in channels]).astype(np.float32)
+            axes = acquired_axes(affine) if self.acquired else io_orientation(affine)
+            image = np.stack([apply_orientation(channel, axes) for channel in channels]).astype(np.float32)
             shape = list(channels[0].shape)
-            moved = ras_affine({"affine": affine, "shape": shape, "slices": [0, None]})
+            moved = np.asarray(affine, float) @ inv_ornt_aff(axes, shape)
             meta |= {"filename_or_obj": files[0], "source_affine": np.asarray(affine, float), "source_shape": shape}
+            meta |= {"axes": axes}
             item["intensity"] = [mean_and_deviation(channel) for channel in image]
             item[key] = MetaTensor(torch.from_numpy(image), affine=torch.from_numpy(moved), meta=meta)
         return item

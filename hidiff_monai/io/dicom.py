@@ -101,8 +101,11 @@ def _is_dicom(file: Path, parts: tuple[str, ...]) -> bool:
         return False
     if file.suffix.lower() in SUFFIXES:
         return True
-    with open(file, "rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
+    try:
+        with open(file, "rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return True  # told, with its folder's series, as what cannot be read
 
 
 def _read_header(file: Path) -> Dataset | None:
@@ -170,7 +173,7 @@ def _name(root: Path, found: list[_Found]) -> list[tuple[str, list[Path], str]]:
 def _id_of_folder(root: Path, folder: Path) -> str:
     if root.is_file():
         return _safe(root.stem)
-    return "_".join(map(_safe, folder.relative_to(root).parts)) or _safe(root.resolve().name)
+    return "_".join(map(_safe, folder.relative_to(root).parts)) or _safe(root.absolute().name)
 
 
 def _id_of_file(root: Path, file: Path) -> str:

@@ -21,6 +21,28 @@ def to_ras(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return apply_orientation(array, io_orientation(affine))
 
 
+def acquired_axes(affine: np.ndarray) -> np.ndarray:
+    """How a volume is turned that is cut as it was acquired, whatever its slices' place in the body: a short axis.
+
+    Rows run down and columns to the right of the picture, as DICOM stores it: each towards the patient's left, back or
+    feet, the lower of the two the rows. An affine that only scales tells no orientation, and nothing is turned.
+
+    Args:
+        affine: (4, 4), voxel to world in mm; the third axis counts slices.
+
+    Returns:
+        (3, 2), of each axis of the source where it goes and, -1, whether it is flipped: for `apply_orientation`.
+    """
+    linear = np.asarray(affine, float)[:3, :3]
+    if np.allclose(linear, np.diag(np.abs(np.diag(linear)))):
+        return RAS.copy()
+    axes = io_orientation(affine)
+    down, right = (0, 1) if axes[0, 0] > axes[1, 0] else (1, 0)
+    turned = np.array([[0, 1], [0, 1], [2, 1]])
+    turned[down], turned[right] = (0, -axes[down, 1]), (1, -axes[right, 1])
+    return turned
+
+
 def ras_affine(geometry: dict[str, Any]) -> np.ndarray:
     """Voxel to world in mm, (4, 4), of a prepared volume: reoriented to RAS and cut to its slices.
 
@@ -28,9 +50,14 @@ def ras_affine(geometry: dict[str, Any]) -> np.ndarray:
         geometry: "shape" and "affine" of the source, and "slices", the first and last-plus-one that were kept.
     """
     affine = np.asarray(geometry["affine"], float)
-    moved = affine @ inv_ornt_aff(io_orientation(affine), geometry["shape"])
+    moved = affine @ inv_ornt_aff(source_axes(geometry), geometry["shape"])
     moved[:3, 3] += moved[:3, 2] * geometry["slices"][0]
     return moved
+
+
+def source_axes(geometry: dict[str, Any]) -> np.ndarray:
+    """How the source was turned, (3, 2): to RAS, or as "axes" says."""
+    return np.asarray(geometry.get("axes", io_orientation(np.asarray(geometry["affine"], float))))
 
 
 def spacing_mm(geometry: dict[str, Any]) -> list[float]:
@@ -43,7 +70,7 @@ def restore_to_source(mask: np.ndarray, geometry: dict[str, Any]) -> tuple[np.nd
 
     Args:
         mask: (X, Y, D), as predicted for the prepared volume.
-        geometry: the case's geometry, as `read_geometry` gives it.
+        geometry: the case's geometry, as `read_geometry` gives it; with "axes" where these were not turned to RAS.
 
     Returns:
         The mask with the source's shape and axes, 0 in slices that were cut off, and the source's affine (4, 4).
@@ -52,9 +79,9 @@ def restore_to_source(mask: np.ndarray, geometry: dict[str, Any]) -> tuple[np.nd
         ValueError: if the mask is not of the prepared volume's shape.
     """
     affine, shape = np.asarray(geometry["affine"], float), geometry["shape"]
-    source_axes = io_orientation(affine)
+    axes = source_axes(geometry)
     full_shape = [0, 0, 0]
-    for size, world_axis in zip(shape, source_axes[:, 0], strict=True):
+    for size, world_axis in zip(shape, axes[:, 0], strict=True):
         full_shape[int(world_axis)] = size
     first, last = geometry["slices"]
     expected = (full_shape[0], full_shape[1], last - first)
@@ -65,7 +92,7 @@ def restore_to_source(mask: np.ndarray, geometry: dict[str, Any]) -> tuple[np.nd
         )
     full = np.zeros(full_shape, mask.dtype)
     full[..., first:last] = mask
-    return np.ascontiguousarray(apply_orientation(full, ornt_transform(RAS, source_axes))), affine
+    return np.ascontiguousarray(apply_orientation(full, ornt_transform(RAS, axes))), affine
 
 
 def mean_and_deviation(channel: np.ndarray) -> tuple[float, float]:

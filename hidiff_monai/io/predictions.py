@@ -100,7 +100,7 @@ def write_photograph_maps(stem: Path, mask: np.ndarray, entropy: np.ndarray, ori
 
 
 def on_source_grid(values: np.ndarray, meta: Mapping[str, Any]) -> np.ndarray:
-    """(X, Y, D) in RAS -> the same voxels with shape and axes of the source.
+    """(X, Y, D), turned as the image was -> the same voxels with shape and axes of the source.
 
     Args:
         values: a map of a case.
@@ -108,6 +108,7 @@ def on_source_grid(values: np.ndarray, meta: Mapping[str, Any]) -> np.ndarray:
     """
     shape = [int(size) for size in meta["source_shape"]]
     geometry = {"affine": np.asarray(meta["source_affine"]), "shape": shape, "slices": [0, values.shape[-1]]}
+    geometry |= {"axes": np.asarray(meta["axes"])} if "axes" in meta else {}
     return restore_to_source(values, geometry)[0]
 
 

@@ -110,4 +110,5 @@ def _describe_volumes(name: str, served: ServedBundle, cases: Sequence[RawCase])
         label_values={number: number for number in range(len(served.names) + 1)},
         label_names=served.names,
         channels=len(cases[0].images),
+        acquired=served.keeps_planes,
     )

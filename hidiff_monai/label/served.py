@@ -11,7 +11,7 @@ from typing import Any
 
 from hidiff_monai.io.files import is_nifti, list_nifti, nifti_stem
 from hidiff_monai.prediction import load_model
-from hidiff_monai.prediction.model import Model, class_names, find_checkpoint, parse_config, read_config
+from hidiff_monai.prediction.model import Model, build_part, class_names, find_checkpoint, parse_config, read_config
 
 WEIGHTS = ("latest", "bundle")
 
@@ -40,6 +40,12 @@ class ServedBundle:
         self._config = read_config(self.bundle, "inference.json")
         self.is_volumetric = "inferer" in self._config["inferer"]
         self._loaded: tuple[Any, Model] | None = None
+
+    @property
+    def keeps_planes(self) -> bool:
+        """Whether volumes are cut as they were acquired, see `LoadScand`."""
+        preprocessing = build_part(parse_config(self._config, {}, {}), "preprocessing", {})
+        return any(getattr(transform, "acquired", False) for transform in preprocessing.transforms)
 
     @property
     def trained(self) -> Path:

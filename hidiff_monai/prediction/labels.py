@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.orientations import apply_orientation, io_orientation
 
 from hidiff_monai.data import read_pixels
 from hidiff_monai.data.reading import UNREADABLE
 from hidiff_monai.io import read_segments
 from hidiff_monai.io.files import IMAGE_SUFFIXES, NIFTI_SUFFIXES
-from hidiff_monai.io.geometry import ras_affine, to_ras
+from hidiff_monai.io.geometry import acquired_axes, ras_affine
 from hidiff_monai.prediction.outputs import source_volume
 
 JPEG_THRESHOLD = 127
@@ -73,7 +74,7 @@ def _read(file: Path, meta: dict[str, Any]) -> np.ndarray:
     here = {"affine": meta["source_affine"], "shape": meta["source_shape"], "slices": [0, None]}
     if not np.allclose(ras_affine(geometry), ras_affine(here), atol=1e-2):
         raise ValueError(f"{file}: lies elsewhere than its image; expected one grid: resample it onto the image's")
-    return to_ras(pixels.array[..., 0], pixels.affine)
+    return _turn(pixels.array[..., 0], pixels.affine, meta)
 
 
 def _read_segments(file: Path, meta: dict[str, Any], names: Sequence[str]) -> np.ndarray:
@@ -87,7 +88,15 @@ def _read_segments(file: Path, meta: dict[str, Any], names: Sequence[str]) -> np
     mask = np.zeros(segments.shape[1:], np.uint8)
     for segment, label in zip(segments, labels, strict=True):
         mask[segment] = list(names).index(label) + 1
-    return to_ras(mask, volume.affine)
+    return _turn(mask, volume.affine, meta)
+
+
+def _turn(label: np.ndarray, affine: np.ndarray, meta: Mapping[str, Any]) -> np.ndarray:
+    """As the image was; the label's own axes may be others."""
+    is_ras = "axes" not in meta or np.array_equal(
+        meta["axes"], io_orientation(np.asarray(meta["source_affine"], float))
+    )
+    return apply_orientation(label, io_orientation(affine) if is_ras else acquired_axes(affine))
 
 
 def dice_of_class(refined: np.ndarray, label: np.ndarray, number: int) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hidiff_monai.io import require_writable
 
 @dataclass(frozen=True)
 class Places:
-    """The folders of a run, without links.
+    """The folders of a run.
 
     Attributes:
         source: file or folder with the cases.
@@ -41,13 +42,17 @@ def require_places(source: str | Path, output: str | Path, labels: str | Path | 
     Raises:
         ValueError: if input or labels are not there, or the output would mix with one of them.
     """
-    here, there = (Path(str(place)).expanduser().resolve() for place in (source, output))
+    here = Path(
+        os.path.abspath(Path(str(source)).expanduser())
+    )  # a link keeps its name: its target's may name a person
+    there = Path(str(output)).expanduser().resolve()
     if not here.exists():
         raise ValueError(f"--input {here}: there is no such file or folder; expected images: correct the path")
     folder = None if labels is None else Path(str(labels)).expanduser().resolve()
     if folder is not None and not folder.is_dir():
         raise ValueError(f"--labels {folder}: is no folder; expected one with a label for each case's name: correct it")
-    _require_apart(there, here if here.is_dir() else here.parent, "input")
+    _require_apart(there, here.resolve() if here.is_dir() else here.resolve().parent, "input")
+    _require_apart(there, here if here.is_dir() else here.parent.resolve(), "input")
     if folder is not None:
         _require_apart(there, folder, "labels")
     return Places(here, require_writable(there), folder)

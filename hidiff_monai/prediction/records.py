@@ -15,6 +15,10 @@ OUTPUTS = ("{}_mask.png", "{}_mask.nii.gz", "{}_mask.dcm", "{}_rtstruct.dcm", "p
 )
 
 
+class ForeignFileError(ValueError):
+    """A file in the output folder that no run has written: it stays, in every run, until it is moved."""
+
+
 class Records:
     """The folder ``cases/`` of a run: ``<id>.json`` says "begun" first, and "done" when all of the case is there.
 
@@ -44,12 +48,13 @@ class Records:
         """Takes away what an earlier run left of a case, so that nothing of it stands beside the new result.
 
         Raises:
-            ValueError: if a file of such a name is there that no run of this folder has written.
+            ForeignFileError: if a file of such a name is there that no run of this folder has written.
         """
         files = [self.output / name.format(item["id"]) for name in OUTPUTS]
         there = [file for file in files if file.exists()]
-        if there and self.read(item) is None:
-            raise ValueError(
+        record = self.read(item)
+        if there and (record is None or record.get("foreign")):
+            raise ForeignFileError(
                 f"{there[0].name}: is in the output folder already, and not from a run of `hidiff predict`; expected "
                 "no such file: move it, or choose another --output"
             )

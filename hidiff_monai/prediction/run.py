@@ -27,7 +27,7 @@ from hidiff_monai.prediction.outputs import draw_case, write_case
 from hidiff_monai.prediction.places import Places, require_places
 from hidiff_monai.prediction.plan import Budget, Plan, make_plan
 from hidiff_monai.prediction.processes import Processes, describe_missing, interruptible
-from hidiff_monai.prediction.records import Records, files_of, with_safe_id
+from hidiff_monai.prediction.records import ForeignFileError, Records, files_of, with_safe_id
 from hidiff_monai.prediction.reference import NAMED, Usual, compare_with_usual, find_usual, read_usual
 from hidiff_monai.prediction.verdict import (
     axial_axis,
@@ -281,7 +281,7 @@ def _try_case(run: _Run, item: dict[str, Any], label: Path | None) -> dict[str, 
     """The record of a case, also of one that cannot be done: one bad case does not cost the others."""
     start, places = perf_counter(), run.places
     files = [places.relative(file) for file in files_of(item)]
-    told = {"input": {"files": files, "format": item["format"]}}
+    told: dict[str, Any] = {"input": {"files": files, "format": item["format"]}}
     try:
         run.records.begin(item)
         result = _run_case(run, item, label)
@@ -289,6 +289,7 @@ def _try_case(run: _Run, item: dict[str, Any], label: Path | None) -> dict[str, 
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
         message = find_value_error(error)
+        told |= {"foreign": True} if isinstance(error, ForeignFileError) else {}
         if message is not None:
             return {"status": "failed", "error": places.shorten(str(message)), **told}
         # the text of any other error may quote a header, so only its place is told

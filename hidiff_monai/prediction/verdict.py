@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from nibabel.orientations import io_orientation
 
 from hidiff_monai.inferers import case_uncertainty
+from hidiff_monai.io.geometry import source_axes
 from hidiff_monai.prediction.reference import Usual
 
 
@@ -108,7 +108,7 @@ class AxialAxis(NamedTuple):
 
 def axial_axis(meta: Mapping[str, Any]) -> AxialAxis:
     """Of a volume's *image*, from `LoadScand`."""
-    axes = io_orientation(np.asarray(meta["source_affine"], float))
+    axes = source_axes({"affine": meta["source_affine"], **meta})
     number = int(np.flatnonzero(axes[:, 0] == 2)[0])
     return AxialAxis(number, bool(axes[number, 1] < 0), int(meta["source_shape"][number]))
 

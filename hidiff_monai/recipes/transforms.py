@@ -92,9 +92,14 @@ def volume_transforms(intensity_window: Sequence[float] | None = None) -> list[T
     return [LoadVolumed(["image", "label"]), _intensity(intensity_window)]
 
 
-def scan_transforms(intensity_window: Sequence[float] | None = None) -> list[Transform]:
-    """Reads NIfTI files or DICOM series to predict: image (C, X, Y, D) in RAS; see ``slice_transforms``."""
-    return [LoadScand("image"), _intensity(intensity_window)]
+def scan_transforms(intensity_window: Sequence[float] | None = None, acquired: bool = False) -> list[Transform]:
+    """Reads NIfTI files or DICOM series to predict: image (C, X, Y, D) in RAS; see ``slice_transforms``.
+
+    Args:
+        intensity_window: likewise.
+        acquired: keeps the planes that were acquired instead, see ``LoadScand``.
+    """
+    return [LoadScand("image", acquired), _intensity(intensity_window)]
 
 
 def _intensity(window: Sequence[float] | None) -> Transform:

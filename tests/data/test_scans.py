@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from monai.transforms import NormalizeIntensity
+from nibabel.orientations import inv_ornt_aff
 
 from hidiff_monai.data import LoadScand, NormalizeByVolumed, list_volumes
-from hidiff_monai.io import SaveVolumePrediction
+from hidiff_monai.io import SaveVolumePrediction, on_source_grid
 
 LPS = np.diag([-0.7, -0.8, 3.0, 1.0])
 TURNED = np.array([[0, 0, 3.0, 5], [-0.7, 0, 0, 6], [0, 0.8, 0, 7], [0, 0, 0, 1]])  # axes run P, S, R
@@ -108,3 +109,35 @@ def test_more_voxels_than_the_file_can_hold_are_not_allocated(volume: np.ndarray
     (item,) = patched(tmp_path / "x.nii", volume, 40, claimed)
     with pytest.raises(ValueError, match=r"x.nii: not readable .*header claims 16000000000000 bytes .*: download"):
         LoadScand()(item)
+
+
+SHORT_AXIS = (0.617, 0.777, -0.128, -0.397, 0.167, -0.902)  # rows and columns of a heart's planes in the body, LPS
+
+
+def short_axis_affine() -> np.ndarray:
+    """Voxel (column, row, slice) of 1.4, 1.4, 8 mm to RAS."""
+    row, column = (np.array(part) / np.linalg.norm(part) for part in (SHORT_AXIS[:3], SHORT_AXIS[3:]))
+    affine = np.eye(4)
+    affine[:3, :3] = np.stack([1.4 * row, 1.4 * column, 8 * np.cross(row, column)], axis=1)
+    affine[:3, 3] = (20, -30, 40)
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+@pytest.mark.parametrize("flips", [(1, 1, 1), (1, -1, 1), (-1, 1, 1)])
+def test_acquired_planes_stay_planes_whatever_their_place_in_the_body(tmp_path, flips):
+    """An oblique short axis is the same network input as the bare picture: rows down, columns to the right."""
+    picture = np.random.default_rng(0).normal(size=(9, 7, 3)).astype(np.float32)  # row, column, slice
+    nibabel.save(nibabel.Nifti1Image(picture, np.eye(4)), tmp_path / "bare.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(picture, np.diag([1.4, 1.4, 8, 1])), tmp_path / "scaled.nii.gz")
+    stored = picture.transpose(1, 0, 2)[:: flips[0], :: flips[1]]
+    affine = short_axis_affine()
+    affine = affine @ inv_ornt_aff([[0, flips[0]], [1, flips[1]], [2, 1]], (7, 9, 3))
+    nibabel.save(nibabel.Nifti1Image(stored, affine), tmp_path / "heart.nii.gz")
+    load = LoadScand(acquired=True)
+    for name in ("bare", "scaled", "heart"):
+        image = load({"image": str(tmp_path / f"{name}.nii.gz")})["image"]
+        np.testing.assert_array_equal(image[0].numpy(), picture)
+        back = on_source_grid(image[0].numpy(), image.meta)
+        np.testing.assert_array_equal(back, np.asarray(nibabel.load(tmp_path / f"{name}.nii.gz").dataobj))
+    across = LoadScand()({"image": str(tmp_path / "heart.nii.gz")})["image"]
+    assert across.shape != image.shape  # the planes of the body cut through those that were acquired

@@ -22,6 +22,7 @@ ACDC = VolumeSet(
     licence="CC BY-NC-SA 4.0 as far as known: check the source before you redistribute anything",
     label_values={0: 0, 1: 1, 2: 2, 3: 3},
     label_names=["right ventricle", "myocardium", "left ventricle"],
+    acquired=True,
 )
 FRAME = re.compile(r"(patient\d{3})_frame\d{2}")
 SECTION_OF_KEY = {"train": "training", "val": "validation", "test": "test"}

@@ -10,9 +10,10 @@ from typing import Any
 
 import nibabel
 import numpy as np
+from nibabel.orientations import apply_orientation, io_orientation
 
 from hidiff_monai.io import hash_file, write_atomically
-from hidiff_monai.io.geometry import mean_and_deviation, spacing_mm, to_ras
+from hidiff_monai.io.geometry import acquired_axes, mean_and_deviation, spacing_mm
 
 from ..reading import UNREADABLE, Pixels, read_pixels
 from ..validate import Problem, describe_unreadable, find_problems
@@ -49,6 +50,7 @@ class VolumeSet:
         depth: slices a raw volume must have, None for any number.
         discard: slices that are left out at the bottom and at the top.
         labelled_names: the classes that were labelled at all, where that is not every one of `label_names`.
+        acquired: keeps the planes that were acquired, see `acquired_axes`, instead of turning volumes to RAS.
     """
 
     name: str
@@ -61,6 +63,11 @@ class VolumeSet:
     depth: int | None = None
     discard: tuple[int, int] = (0, 0)
     labelled_names: list[str] | None = None
+    acquired: bool = False
+
+    def axes(self, affine: np.ndarray) -> np.ndarray:
+        """How a volume is turned before it is cut, (3, 2), for `apply_orientation`."""
+        return acquired_axes(affine) if self.acquired else io_orientation(affine)
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ def _check_grid(case: RawCase, key: str, file: Path, pixels: Pixels, volume_set:
         return [problem_of(case, key, file, f"grid {pixels.spatial_shape}", "a NIfTI volume (X, Y, Z)", mend)]
     if not np.isfinite(pixels.affine).all() or np.linalg.matrix_rank(pixels.affine) < 4:
         return [problem_of(case, key, file, "an affine that cannot be inverted", "voxel to world in mm", mend)]
-    depth = to_ras(np.broadcast_to(np.uint8(0), pixels.spatial_shape), pixels.affine).shape[2]
+    depth = pixels.spatial_shape[int(np.flatnonzero(volume_set.axes(pixels.affine)[:, 0] == 2)[0])]
     if volume_set.depth not in (None, depth):
         return [problem_of(case, key, file, f"{depth} axial slices", f"{volume_set.depth}", mend)]
     return []
@@ -151,8 +158,9 @@ def current_geometry(case: RawCase, volume_set: VolumeSet, folder: Path) -> dict
 def write_case(case: RawCase, volume: RawVolume, volume_set: VolumeSet, folder: Path) -> dict[str, Any]:
     """Writes image (D, C, X, Y), label (D, X, Y) and, last, the geometry of a case; returns the geometry."""
     made_from = _made_from(case, volume_set)
-    label = _to_classes(to_ras(volume.label, volume.affine), volume_set.label_values)
-    image = to_ras(volume.image, volume.affine)
+    axes = volume_set.axes(volume.affine)
+    label = _to_classes(apply_orientation(volume.label, axes), volume_set.label_values)
+    image = apply_orientation(volume.image, axes)
     intensity = [mean_and_deviation(channel) for channel in np.moveaxis(image, -1, 0)]
     kept = (volume_set.discard[0], label.shape[2] - volume_set.discard[1])
     label = np.moveaxis(label[..., slice(*kept)], 2, 0)
@@ -172,6 +180,7 @@ def write_case(case: RawCase, volume: RawVolume, volume_set: VolumeSet, folder: 
         "intensity": intensity,
         "sha256": {key: hash_file(file) for key, file in files.items()},
         "made_from": made_from,
+        **({"axes": axes.astype(int).tolist()} if volume_set.acquired else {}),
     }
     geometry["spacing"] = spacing_mm(geometry) if volume.has_spacing else None
     with write_atomically(folder / f"{case.id}.json") as temporary:
@@ -187,6 +196,7 @@ def _made_from(case: RawCase, volume_set: VolumeSet) -> dict[str, Any]:
         "files": [{"name": name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns} for name, stat in stats],
         "label_values": {str(value): number for value, number in volume_set.label_values.items()},
         "discard": list(volume_set.discard),
+        **({"acquired": True} if volume_set.acquired else {}),
     }
 
 
