@@ -90,8 +90,9 @@ class LoadScand(MapTransform):
 
     The result is a MetaTensor, whose affine is that of the reoriented volume. Its metadata say where it came from:
     "filename_or_obj", the (first) file; "source_affine" (4, 4) and "source_shape", the grid of `restore_to_source`, and
-    "axes" (3, 2), how that was turned; of a series also "modality", and "slice_files" and "slice_frames" as in
-    `DicomVolume`. The item's "intensity" is what `NormalizeByVolumed` needs.
+    "axes" (3, 2), how that was turned; of NIfTI "nifti_forms" (2, 4, 4) and "nifti_codes", qform and sform; of a series
+    "modality", and "slice_files" and "slice_frames" as in `DicomVolume`. The item's "intensity" is what
+    `NormalizeByVolumed` needs.
 
     Args:
         keys: of the images.
@@ -140,7 +141,11 @@ def _read_channels(files: list[str]) -> tuple[list[np.ndarray], np.ndarray, dict
     for file, volume in zip(files, volumes, strict=True):
         _require_same_grid(file, volume, files[0], volumes[0])
     assert volumes[0].affine is not None
-    return [volume.array[..., 0] for volume in volumes], volumes[0].affine, {}
+    header: Any = nibabel.load(files[0]).header
+    placed = [(matrix, code) for matrix, code in (header.get_qform(coded=True), header.get_sform(coded=True))]
+    forms = np.stack([np.zeros((4, 4)) if matrix is None else matrix for matrix, _ in placed])
+    meta = {"nifti_forms": forms, "nifti_codes": [int(code) for _, code in placed]}
+    return [volume.array[..., 0] for volume in volumes], volumes[0].affine, meta
 
 
 def _read(file: str) -> Pixels:

@@ -289,6 +289,11 @@ def _write(
 ) -> None:
     """Makes a highdicom object for (X, Y, Z) values and saves it; equipment and measures are the same for both."""
     sources = read_sources(volume)
+    if len(sources) > 1 and "PerFrameFunctionalGroupsSequence" in sources[0]:
+        raise ValueError(
+            f"{path}: not written, the series has {len(sources)} enhanced files; expected one, or a file a slice that "
+            "is not enhanced: convert the series to NIfTI and predict that"
+        )
     frames = np.ascontiguousarray(array.transpose(2, 1, 0)[_source_order(volume, path)])
     try:
         with silence_dicom(), write_atomically(path) as temporary:

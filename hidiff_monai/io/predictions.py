@@ -125,6 +125,13 @@ def write_volume_maps(stem: Path, mask: np.ndarray, entropy: np.ndarray, meta: M
     for file, values, dtype in zip(files, (mask, entropy), (np.uint8, np.float32), strict=True):
         image = nibabel.Nifti1Image(values.astype(dtype), np.asarray(meta["source_affine"]))
         image.header.set_xyzt_units("mm")
+        if "nifti_codes" in meta:  # other readers place a file by the one that nibabel does not, or by none
+            qform, sform = (
+                (np.asarray(matrix) if code else None, int(code))
+                for matrix, code in zip(meta["nifti_forms"], meta["nifti_codes"], strict=True)
+            )
+            image.header.set_qform(*qform)
+            image.header.set_sform(*sform)
         with write_atomically(file) as temporary:
             temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=6))
     return files

@@ -5,12 +5,14 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK
 import torch
 from monai.transforms import NormalizeIntensity
 from nibabel.orientations import inv_ornt_aff
 
 from hidiff_monai.data import LoadScand, NormalizeByVolumed, list_volumes
 from hidiff_monai.io import SaveVolumePrediction, on_source_grid
+from hidiff_monai.io.predictions import write_volume_maps
 
 LPS = np.diag([-0.7, -0.8, 3.0, 1.0])
 TURNED = np.array([[0, 0, 3.0, 5], [-0.7, 0, 0, 6], [0, 0.8, 0, 7], [0, 0, 0, 1]])  # axes run P, S, R
@@ -141,3 +143,23 @@ def test_acquired_planes_stay_planes_whatever_their_place_in_the_body(tmp_path, 
         np.testing.assert_array_equal(back, np.asarray(nibabel.load(tmp_path / f"{name}.nii.gz").dataobj))
     across = LoadScand()({"image": str(tmp_path / "heart.nii.gz")})["image"]
     assert across.shape != image.shape  # the planes of the body cut through those that were acquired
+
+
+@pytest.mark.parametrize("codes", [(0, 0), (1, 0), (0, 2), (1, 1)])
+def test_a_mask_lies_where_its_file_does_for_every_reader(tmp_path, codes):
+    """nibabel takes the sform, else the qform, else invents one; ITK and others have rules of their own."""
+    affine = np.array([[-1.5, 0, 0, 10], [0, 1.5, 0, 20], [0, 0, 8, 30], [0, 0, 0, 1.0]])
+    image = nibabel.Nifti1Image(np.zeros((5, 6, 4), np.float32), None)
+    image.header.set_zooms((1.5, 1.5, 8))
+    for code, place in zip(codes, (image.header.set_qform, image.header.set_sform), strict=True):
+        place(affine if code else None, code)
+    nibabel.save(image, tmp_path / "x.nii.gz")
+    loaded = LoadScand()({"image": str(tmp_path / "x.nii.gz")})["image"]
+    mask = on_source_grid(loaded[0].numpy(), loaded.meta)
+    for file in write_volume_maps(tmp_path / "y", mask, mask, loaded.meta):
+        source, written = (SimpleITK.ReadImage(str(name)) for name in (tmp_path / "x.nii.gz", file))
+        for part in ("GetOrigin", "GetDirection", "GetSpacing"):
+            assert getattr(written, part)() == pytest.approx(getattr(source, part)(), abs=1e-5)
+        headers = [nibabel.load(name).header for name in (tmp_path / "x.nii.gz", file)]
+        assert [(int(h["qform_code"]), int(h["sform_code"])) for h in headers] == [codes, codes]
+        np.testing.assert_allclose(nibabel.load(file).affine, nibabel.load(tmp_path / "x.nii.gz").affine, atol=1e-5)

@@ -273,6 +273,13 @@ def test_enhanced_frames_may_each_carry_the_geometry(tmp_path: Path) -> None:
     assert (read_segmentation(write(tmp_path / "seg.dcm", mask, volume), volume) == mask).all()
 
 
+def test_enhanced_files_of_a_slice_each_are_told(tmp_path: Path) -> None:
+    stored = series.make_volume((8, 5, 3))
+    volume = read_series([series.make_enhanced(tmp_path / "ct" / f"{z}.dcm", stored, [z]) for z in (2, 0, 1)])
+    with pytest.raises(ValueError, match="the series has 3 enhanced files; expected one, or .* convert the series"):
+        write(tmp_path / "seg.dcm", np.zeros(volume.array.shape, np.uint8), volume)
+
+
 def test_a_frame_without_a_place_goes_where_it_refers_to(tmp_path: Path) -> None:
     volume = make(tmp_path, "oblique")
     mask = np.random.default_rng(2).integers(0, 3, volume.array.shape).astype(np.uint8)
