@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,11 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from hidiff_monai.io import write_atomically
+from hidiff_monai.io.command_line import describe_overrides
+
+SETTINGS = "settings.json"
+WHEREABOUTS = ("bundle_root", "dataset_dir", "datalist_file", "num_workers", "device")  # no figure depends on them
 BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 
 
@@ -65,16 +71,34 @@ def train_and_evaluate(bundle: Path, folder: Path, overrides: dict[str, Any]) ->
         The folder of the evaluation.
 
     Raises:
-        ValueError: if the training or the evaluation fails.
+        ValueError: if the training or the evaluation fails, or the folder is of other settings.
     """
     evaluation = folder / "evaluation_test"
+    told = _require_same(folder, overrides)
     if is_evaluated(evaluation):
         return evaluation
     settings = {**overrides, "bundle_root": bundle, "output_dir": folder}
     train, evaluate = find_config(bundle, "train"), find_config(bundle, "evaluate")
     run_bundle("training", [train], for_training(settings, train, evaluate))
+    with write_atomically(folder / SETTINGS) as temporary:
+        temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     run_bundle("run", [train, evaluate], settings)
     return evaluation
+
+
+def _require_same(folder: Path, overrides: dict[str, Any]) -> Any:
+    """Runs that are put together have the same settings, which a complete training has written down."""
+    fixed = sorted({"section", "evaluation_dir", "output_dir", "checkpoint"} & overrides.keys())
+    if fixed:
+        raise ValueError(f"got {fixed}; expected none of these here, where test cases are scored: leave them out")
+    told = describe_overrides({key: value for key, value in overrides.items() if key not in WHEREABOUTS})
+    file = folder / SETTINGS
+    if file.is_file() and (before := json.loads(file.read_text(encoding="utf-8"))) != told:
+        raise ValueError(
+            f"{file} says {before}, this run has {told}; expected the same in all runs that are put together: "
+            f"give them again, or remove {folder.name} or name another output_dir"
+        )
+    return told
 
 
 def for_training(settings: dict[str, Any], train: str, evaluate: str) -> dict[str, Any]:

@@ -31,6 +31,13 @@ def test_every_case_is_tested_once(folded: Path, tmp_path: Path, capfd: pytest.C
     line = ["cross-validate", str(BUNDLE), str(folded.parent), str(output), "--datalist_file", str(folded)]
     main([*line, "--folds", "0,2", *TINY])
     assert "folds 1 are not evaluated yet" in capfd.readouterr().out
+    for extra, message in (
+        (["--learning_rate", "0.5"], "expected the same in all runs that are put together"),
+        (["--section", "validation"], "got ['section']; expected none of these"),
+    ):
+        with pytest.raises(SystemExit):
+            main([*line, *TINY, *extra])
+        assert message in capfd.readouterr().err
     kept = output / "fold_0" / "models" / "model.pt"
     before = kept.stat().st_mtime_ns
     main([*line, *TINY])

@@ -75,7 +75,7 @@ def _set_environment(served: ServedBundle) -> None:
     endings = [suffix.removeprefix(".") for suffix in NIFTI_SUFFIXES] if served.is_volumetric else PICTURES
     modality = served.metadata["network_data_format"]["inputs"]["image"]["modality"]
     settings = {
-        "MONAI_LABEL_DATASTORE_FILE_EXT": [f"*.{ending}" for ending in endings],
+        "MONAI_LABEL_DATASTORE_FILE_EXT": [f"*.{case}" for ending in endings for case in (ending, ending.upper())],
         "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": {"Modality": modality},  # CT, unless it is told
         "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY": 10,  # seconds: its two hours would hide new series and labels
     }

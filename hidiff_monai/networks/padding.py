@@ -24,7 +24,7 @@ def fit_features(
 
     Args:
         features: one map (B, C, h, w) per stride; its size is that of the image, divided and rounded down or up, or
-            that of the padded image.
+            that of the padded image, also where the segmentor pads to more.
         strides: of the maps.
         indices: of the maps that are wanted.
         height: H of the image.
@@ -42,16 +42,22 @@ def fit_features(
             f"the segmentor gave {len(features)} feature maps; expected {len(strides)}, at strides {strides}"
         )
     padded_height, padded_width = height + -height % divisor, width + -width % divisor
+    coarsest = features[-1]
     fitted: List[torch.Tensor] = []
     for i in indices:
         feature, stride = features[i], strides[i]
         rows, columns = feature.shape[2], feature.shape[3]
-        if not (height // stride <= rows <= padded_height // stride + 1):
+        if not (height // stride <= rows <= _most(height, padded_height, coarsest.shape[2] * strides[-1], stride)):
             raise ValueError(f"a feature map of stride {stride} has {rows} rows for an image of {height}")
-        if not (width // stride <= columns <= padded_width // stride + 1):
+        if not (width // stride <= columns <= _most(width, padded_width, coarsest.shape[3] * strides[-1], stride)):
             raise ValueError(f"a feature map of stride {stride} has {columns} columns for an image of {width}")
         fitted.append(_fit(feature, padded_height // stride, padded_width // stride))
     return fitted
+
+
+def _most(size: int, padded: int, theirs: int, stride: int) -> int:
+    """Largest edge of a map: the segmentor may pad to more than the refiner does, which its coarsest map shows."""
+    return max(padded, min(theirs, size + 128)) // stride + 1
 
 
 def _fit(feature: torch.Tensor, height: int, width: int) -> torch.Tensor:

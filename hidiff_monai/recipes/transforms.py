@@ -121,8 +121,8 @@ def augment_2d(
 ) -> list[Transform]:
     """Crops and augments *image* (C, H, W) and *label* (K, H, W), and drops every other key.
 
-    Flips and quarter turns with probability 1/2 each; rotation and scaling with reflected borders; each channel's
-    contrast, and the brightness, in every second case. Images smaller than the crop are padded.
+    Flips and, of squares, quarter turns with probability 1/2 each; rotation and scaling with reflected borders; each
+    channel's contrast, and the brightness, in every second case. Images smaller than the crop are padded.
 
     Args:
         crop_size: (H, W) of the crops.
@@ -143,7 +143,7 @@ def augment_2d(
     flipped = [
         RandFlipd(keys, prob=0.5, spatial_axis=0),
         RandFlipd(keys, prob=0.5, spatial_axis=1),
-        RandRotate90d(keys, prob=0.5),
+        *([RandRotate90d(keys, prob=0.5)] if crop_size[0] == crop_size[1] else []),  # a quarter turn swaps the edges
     ]
     return [
         SelectItemsd(keys),

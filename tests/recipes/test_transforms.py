@@ -9,7 +9,7 @@ import torch
 from monai.transforms import Compose
 from PIL import Image
 
-from hidiff_monai.recipes import photograph_transforms
+from hidiff_monai.recipes import augment_2d, photograph_transforms
 
 
 @pytest.mark.parametrize(("suffix", "grey"), [("png", 65535), ("tif", 65535), ("png", 300), ("png", 255), ("tif", 1)])
@@ -24,3 +24,13 @@ def test_a_mask_of_16_bits_has_the_classes_of_its_own_values(tmp_path: Path, suf
     label = Compose(photograph_transforms(datalist))(item)["label"]
     assert label.dtype == torch.float32 and label.shape == (1, 40, 50)
     np.testing.assert_array_equal(label[0].numpy(), mask > 0)
+
+
+@pytest.mark.parametrize("resize", [True, False])
+def test_an_augmented_batch_has_one_size_square_or_not(resize: bool) -> None:
+    item = {"image": torch.rand(3, 60, 90), "label": torch.ones(1, 60, 90)}
+    for size in ((64, 96), (64, 64)):
+        transform = Compose(augment_2d(size, resize=resize)).set_random_state(0)
+        outputs = [transform(dict(item)) for _ in range(20)]
+        shapes = {tuple(part["image"].shape) for output in outputs for part in (output if not resize else [output])}
+        assert shapes == {(3, *size)}
