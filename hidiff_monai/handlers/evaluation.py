@@ -12,9 +12,10 @@ from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 from monai.networks.utils import eval_mode
 from monai.utils.enums import CommonKeys as Keys
+from torch.nn import functional as F
 
 from hidiff_monai.engines.distributed import gather_cases, is_first, positions
-from hidiff_monai.inferers import BernoulliDiffusionInferer, Trajectory, case_uncertainty
+from hidiff_monai.inferers import BernoulliDiffusionInferer, ResizeInferer, Trajectory, case_uncertainty
 from hidiff_monai.io import require_writable, write_atomically
 from hidiff_monai.metrics import (
     CaseCalibration,
@@ -133,14 +134,20 @@ class EvaluationWriter:
         self._trajectories_left -= 1
         image = output[Keys.IMAGE][None].to(engine.state.device)
         network = cast(HiDiff, engine.network)
+        window = getattr(getattr(engine, "inferer", None), "window", None)
+        size = window.image_size if isinstance(window, ResizeInferer) else list(image.shape[2:])
         with eval_mode(network):  # the evaluator's own ended with its forward pass
-            return self.inferer.sample(image, network)[1]
+            return self.inferer.sample(F.interpolate(image, size, mode="area"), network)[1]
 
     def _save_trajectory(
         self, name: str, trajectory: Trajectory, channel: int, image: np.ndarray, label: np.ndarray
     ) -> None:
-        estimates = _array(trajectory.estimates)[:, 0, channel]
-        states = _array(trajectory.states)[:, 0, channel].astype(np.uint8)
+        size = image.shape[:2]  # chains are drawn at the size at which the network works
+        states, estimates = (
+            _array(F.interpolate(maps[:, 0, channel : channel + 1].float(), size, mode="nearest-exact")[:, 0])
+            for maps in (trajectory.states, trajectory.estimates)
+        )
+        states = states.astype(np.uint8)
         states = np.concatenate([states, estimates[-1:] > self.thresholds["prior"]])
         arrays = {"states": states, "estimates": estimates, "label": label.astype(np.uint8)}
         self._save("trajectory", name, arrays, image=image, timesteps=trajectory.timesteps)

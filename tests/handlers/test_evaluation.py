@@ -14,7 +14,7 @@ from ignite.engine import Engine, State
 from torch import nn
 
 from hidiff_monai.handlers import EvaluationWriter
-from hidiff_monai.inferers import BernoulliDiffusionInferer
+from hidiff_monai.inferers import BernoulliDiffusionInferer, ResizeInferer
 
 
 def mask(*pixels: tuple[int, int]) -> torch.Tensor:
@@ -43,14 +43,14 @@ def case(name: str, *extra: str, maps: Callable[[torch.Tensor], torch.Tensor] = 
     return {key: item[key] for key in ("id", *extra)}, output
 
 
-def run(writer: EvaluationWriter, cases: list[Any], network: nn.Module | None = None) -> None:
+def run(writer: EvaluationWriter, cases: list[Any], network: nn.Module | None = None, inferer: Any = None) -> None:
     def step(engine: Engine, pair: Any) -> list[dict[str, torch.Tensor]]:
         engine.state.batch = [pair[0]]
         return [pair[1]]
 
     engine = Engine(step)
     engine.state = State(device=torch.device("cpu"))
-    engine.network = network
+    engine.network, engine.inferer = network, inferer
     writer.attach(engine)
     engine.run(cases, max_epochs=1)
 
@@ -180,6 +180,19 @@ def test_trajectories_of_the_first_cases_are_the_inferer_s_for_every_target(
         assert np.array_equal(chain["estimates"], expected.estimates[:, 0, channel].numpy())
         assert np.array_equal(chain["states"][3], refined[0, channel].numpy() > 0.5)
         assert np.array_equal(chain["label"], LABEL[0].numpy()) and (chain["image"] == 200).all()
+
+
+def test_a_trajectory_is_drawn_at_the_size_at_which_masks_are(tmp_path: Path, make_network: Callable) -> None:
+    network = make_network()
+    inferer = BernoulliDiffusionInferer(num_inference_steps=2, sampler="ddim", seed=4)
+    writer = EvaluationWriter(tmp_path, ["polyp"], trajectory_cases=1, inferer=inferer)
+    item, output = case("a", "picture")
+    run(writer, [(item, output)], network, BernoulliDiffusionInferer(window=ResizeInferer([8, 8])))
+    chain = np.load(tmp_path / "trajectory" / "a.npz")
+    image = nn.functional.interpolate(output["image"][None], [8, 8], mode="area")
+    expected = inferer.sample(image, network.eval())[1].estimates[:, 0, 0]
+    assert expected.shape == (2, 8, 8) and chain["estimates"].shape == (2, 4, 4) == chain["states"][1:].shape
+    assert np.array_equal(chain["estimates"], expected[:, 1::2, 1::2].numpy())  # the nearest of each two
 
 
 def test_an_evaluator_run_twice_starts_anew(tmp_path: Path) -> None:
