@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,7 @@ def train_and_evaluate(bundle: Path, folder: Path, overrides: dict[str, Any]) ->
     settings = {**overrides, "bundle_root": bundle, "output_dir": folder}
     train, evaluate = find_config(bundle, "train"), find_config(bundle, "evaluate")
     run_bundle("training", [train], for_training(settings, train, evaluate))
-    with write_atomically(folder / SETTINGS) as temporary:
-        temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    keep_settings(folder / SETTINGS, told)
     run_bundle("run", [train, evaluate], settings)
     return evaluation
 
@@ -92,13 +91,31 @@ def _require_same(folder: Path, overrides: dict[str, Any]) -> Any:
     if fixed:
         raise ValueError(f"got {fixed}; expected none of these here, where test cases are scored: leave them out")
     told = describe_overrides({key: value for key, value in overrides.items() if key not in WHEREABOUTS})
-    file = folder / SETTINGS
-    if file.is_file() and (before := json.loads(file.read_text(encoding="utf-8"))) != told:
-        raise ValueError(
-            f"{file} says {before}, this run has {told}; expected the same in all runs that are put together: "
-            f"give them again, or remove {folder.name} or name another output_dir"
-        )
+    if (folder / SETTINGS).is_file():
+        mend = f"give it again, or remove {folder.name} or name another output_dir"
+        refuse_other_settings(folder / SETTINGS, told, f"expected the same in all runs that are put together: {mend}")
     return told
+
+
+def keep_settings(file: Path, facts: Mapping[str, Any]) -> None:
+    """Writes down what figures depend on."""
+    with write_atomically(file) as temporary:
+        temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def refuse_other_settings(file: Path, facts: Mapping[str, Any], expected: str) -> None:
+    """Compares with what `keep_settings` wrote.
+
+    Raises:
+        ValueError: if they differ; it names the first key that does, and what is expected.
+    """
+    known = json.loads(file.read_text(encoding="utf-8"))
+    different = sorted(key for key in facts.keys() | known.keys() if facts.get(key) != known.get(key))
+    if different:
+        key = different[0]
+        raise ValueError(
+            f"{file}: the rows there have {key} {known.get(key)!r}, now it is {facts.get(key)!r}; {expected}"
+        )
 
 
 def for_training(settings: dict[str, Any], train: str, evaluate: str) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from monai.bundle import ConfigParser
 
 import hidiff_monai
 from hidiff_monai.ablation.variants import VARIANTS, Sampling
-from hidiff_monai.bundle_runs import find_config, find_datalist
-from hidiff_monai.io import hash_file, write_atomically
+from hidiff_monai.bundle_runs import find_config, find_datalist, keep_settings, refuse_other_settings
+from hidiff_monai.io import hash_file
 from hidiff_monai.io.command_line import describe_overrides
 
 PLACES = ("dataset_dir", "datalist_file", "num_workers")  # the data's content counts, not where they lie
@@ -89,14 +89,7 @@ def require_same_settings(file: Path, facts: Mapping[str, Any]) -> None:
         ValueError: if they differ.
     """
     if not file.is_file():
-        with write_atomically(file) as temporary:
-            temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        keep_settings(file, facts)
         return
-    known = json.loads(file.read_text(encoding="utf-8"))
-    different = sorted(key for key in facts.keys() | known.keys() if facts.get(key) != known.get(key))
-    if different:
-        key = different[0]
-        raise ValueError(
-            f"{file}: the rows there have {key} {known.get(key)!r}, now it is {facts.get(key)!r}; rows of other "
-            "settings cannot stand in one table: name another output folder, or the same settings"
-        )
+    mend = "name another output folder, or the same settings"
+    refuse_other_settings(file, facts, f"rows of other settings cannot stand in one table: {mend}")

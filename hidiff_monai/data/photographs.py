@@ -15,7 +15,7 @@ from hidiff_monai.io.files import list_images
 from hidiff_monai.io.images import read_photograph
 
 from .reading import UNREADABLE
-from .validate import describe_unreadable
+from .validate import unreadable
 
 
 def list_photographs(path: str | Path) -> list[dict[str, Any]]:
@@ -57,8 +57,7 @@ class LoadPhotographd(MapTransform):
             except UNREADABLE as error:
                 if isinstance(error, ValueError) and str(error).startswith(file):
                     raise
-                found, expected, mend = describe_unreadable(file, error)
-                raise ValueError(f"{file}: {found}; expected {expected}: {mend}") from error
+                raise unreadable(file, error) from error
             meta = {"filename_or_obj": file, "orientation": photograph.orientation}
             item[key] = MetaTensor(torch.from_numpy(photograph.pixels).permute(2, 0, 1).contiguous(), meta=meta)
         return item

@@ -12,11 +12,11 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from nibabel.orientations import apply_orientation
 
 from hidiff_monai.io.dicom import find_series, read_series
 from hidiff_monai.io.files import NIFTI_SUFFIXES, is_nifti, list_nifti, nifti_stem
-from hidiff_monai.io.geometry import acquired_axes, mean_and_deviation
+from hidiff_monai.io.geometry import cut_axes, mean_and_deviation, ras_affine
 
 from .reading import Pixels
 from .validate import read_readable
@@ -96,7 +96,7 @@ class LoadScand(MapTransform):
 
     Args:
         keys: of the images.
-        acquired: turns the planes of the picture only, see `acquired_axes`, and never cuts across them: for networks
+        acquired: turns the planes of the picture only, see `cut_axes`, and never cuts across them: for networks
             that learnt from planes such as a heart's short axis, which no axis of the body tells.
     """
 
@@ -115,12 +115,12 @@ class LoadScand(MapTransform):
         for key in self.key_iterator(item):
             files = [item[key]] if isinstance(item[key], str) else list(item[key])
             channels, affine, meta = _read_series(files) if item.get("format") == "dicom" else _read_channels(files)
-            axes = acquired_axes(affine) if self.acquired else io_orientation(affine)
+            axes = cut_axes(affine, self.acquired)
             image = np.stack([apply_orientation(channel, axes) for channel in channels]).astype(np.float32)
             shape = list(channels[0].shape)
-            moved = np.asarray(affine, float) @ inv_ornt_aff(axes, shape)
+            moved = ras_affine({"affine": affine, "shape": shape, "slices": [0, None], "axes": axes})
             meta |= {"filename_or_obj": files[0], "source_affine": np.asarray(affine, float), "source_shape": shape}
-            meta |= {"axes": axes}
+            meta["axes"] = axes
             item["intensity"] = [mean_and_deviation(channel) for channel in image]
             item[key] = MetaTensor(torch.from_numpy(image), affine=torch.from_numpy(moved), meta=meta)
         return item
@@ -142,7 +142,7 @@ def _read_channels(files: list[str]) -> tuple[list[np.ndarray], np.ndarray, dict
         _require_same_grid(file, volume, files[0], volumes[0])
     assert volumes[0].affine is not None
     header: Any = nibabel.load(files[0]).header
-    placed = [(matrix, code) for matrix, code in (header.get_qform(coded=True), header.get_sform(coded=True))]
+    placed = (header.get_qform(coded=True), header.get_sform(coded=True))
     forms = np.stack([np.zeros((4, 4)) if matrix is None else matrix for matrix, _ in placed])
     meta = {"nifti_forms": forms, "nifti_codes": [int(code) for _, code in placed]}
     return [volume.array[..., 0] for volume in volumes], volumes[0].affine, meta

@@ -149,6 +149,12 @@ def describe_unreadable(file: str | Path, error: BaseException) -> Finding:
     return found, "a complete image file", "download or export it again, it is truncated or not an image"
 
 
+def unreadable(file: str | Path, error: BaseException) -> ValueError:
+    """What to raise in the place of what `read_pixels` raised."""
+    found, expected, mend = describe_unreadable(file, error)
+    return ValueError(f"{file}: {found}; expected {expected}: {mend}")
+
+
 def read_readable(file: str | Path) -> Pixels:
     """`read_pixels` for a file that is known to be there.
 
@@ -158,8 +164,7 @@ def read_readable(file: str | Path) -> Pixels:
     try:
         return read_pixels(file)
     except UNREADABLE as error:
-        found, expected, mend = describe_unreadable(file, error)
-        raise ValueError(f"{file}: {found}; expected {expected}: {mend}") from error
+        raise unreadable(file, error) from error
 
 
 def find_problems(key: str, pixels: Pixels, image: Pixels | None, datalist: dict[str, Any]) -> Iterator[Finding]:

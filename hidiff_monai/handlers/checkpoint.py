@@ -46,7 +46,8 @@ class BestModelSaver:
         """Compares and saves."""
         score = float(engine.state.metrics[self.metric])
         is_best = score > self.best
-        self.best = score if is_best else self.best
+        if is_best:
+            self.best = score
         if is_first() and (is_best or self.keeps_newest):
             save_checkpoint(self.network.state_dict(), self.path)
             which = "newest, not chosen:" if self.keeps_newest else "best so far,"

@@ -98,7 +98,7 @@ class EvaluationWriter:
             self._score_target(case, target, maps, region)
             self.calibration.append(self._calibration(case["case"], target, maps, region))
             name = array_name(case["case"], target, self.target_names)
-            thresholds = np.array([self.thresholds[method] for method in ("prior", "refined")])
+            thresholds = np.array([*self.thresholds.values()])
             self._save("arrays", name, _for_report(maps, region), image=picture, threshold=thresholds)
             if trajectory is not None:
                 self._save_trajectory(name, trajectory, channel, image=picture, label=maps["label"] > 0.5)

@@ -11,32 +11,27 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 RAS = np.array([[0, 1], [1, 1], [2, 1]])  # axis i runs along world axis i, upwards
 
 
-def to_ras(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Flips and permutes (X, Y, Z, ...) so that its axes run right, anterior, superior; no voxel is changed.
+def cut_axes(affine: np.ndarray, acquired: bool = False) -> np.ndarray:
+    """How a volume is flipped and permuted before it is cut along its last axis; no voxel is changed.
+
+    To RAS: its axes then run right, anterior, superior. Or as it was acquired, whatever its slices' place in the body,
+    as of a short axis: rows run down and columns to the right of the picture, as DICOM stores it, each towards the
+    patient's left, back or feet, the lower of the two the rows. An affine that only scales tells no orientation, and
+    nothing is turned then.
 
     Args:
-        array: the volume; axes after the third are left alone.
         affine: (4, 4), voxel to world in mm.
-    """
-    return apply_orientation(array, io_orientation(affine))
-
-
-def acquired_axes(affine: np.ndarray) -> np.ndarray:
-    """How a volume is turned that is cut as it was acquired, whatever its slices' place in the body: a short axis.
-
-    Rows run down and columns to the right of the picture, as DICOM stores it: each towards the patient's left, back or
-    feet, the lower of the two the rows. An affine that only scales tells no orientation, and nothing is turned.
-
-    Args:
-        affine: (4, 4), voxel to world in mm; the third axis counts slices.
+        acquired: keeps the planes, which the third axis counts.
 
     Returns:
         (3, 2), of each axis of the source where it goes and, -1, whether it is flipped: for `apply_orientation`.
     """
+    axes = io_orientation(affine)
+    if not acquired:
+        return axes
     linear = np.asarray(affine, float)[:3, :3]
     if np.allclose(linear, np.diag(np.abs(np.diag(linear)))):
         return RAS.copy()
-    axes = io_orientation(affine)
     down, right = (0, 1) if axes[0, 0] > axes[1, 0] else (1, 0)
     turned = np.array([[0, 1], [0, 1], [2, 1]])
     turned[down], turned[right] = (0, -axes[down, 1]), (1, -axes[right, 1])
@@ -50,14 +45,19 @@ def ras_affine(geometry: dict[str, Any]) -> np.ndarray:
         geometry: "shape" and "affine" of the source, and "slices", the first and last-plus-one that were kept.
     """
     affine = np.asarray(geometry["affine"], float)
-    moved = affine @ inv_ornt_aff(source_axes(geometry), geometry["shape"])
+    moved = affine @ inv_ornt_aff(source_axes(affine, geometry.get("axes")), geometry["shape"])
     moved[:3, 3] += moved[:3, 2] * geometry["slices"][0]
     return moved
 
 
-def source_axes(geometry: dict[str, Any]) -> np.ndarray:
-    """How the source was turned, (3, 2): to RAS, or as "axes" says."""
-    return np.asarray(geometry.get("axes", io_orientation(np.asarray(geometry["affine"], float))))
+def source_axes(affine: Any, axes: Any = None) -> np.ndarray:
+    """How a source of this affine was turned, (3, 2): as it is told, or to RAS where it is not."""
+    return cut_axes(np.asarray(affine, float)) if axes is None else np.asarray(axes)
+
+
+def slice_axis(axes: np.ndarray) -> int:
+    """The axis of the source, 0 to 2, along which it is cut, when it is turned so."""
+    return int(np.flatnonzero(axes[:, 0] == 2)[0])
 
 
 def spacing_mm(geometry: dict[str, Any]) -> list[float]:
@@ -79,7 +79,7 @@ def restore_to_source(mask: np.ndarray, geometry: dict[str, Any]) -> tuple[np.nd
         ValueError: if the mask is not of the prepared volume's shape.
     """
     affine, shape = np.asarray(geometry["affine"], float), geometry["shape"]
-    axes = source_axes(geometry)
+    axes = source_axes(affine, geometry.get("axes"))
     full_shape = [0, 0, 0]
     for size, world_axis in zip(shape, axes[:, 0], strict=True):
         full_shape[int(world_axis)] = size

@@ -108,7 +108,7 @@ def on_source_grid(values: np.ndarray, meta: Mapping[str, Any]) -> np.ndarray:
     """
     shape = [int(size) for size in meta["source_shape"]]
     geometry = {"affine": np.asarray(meta["source_affine"]), "shape": shape, "slices": [0, values.shape[-1]]}
-    geometry |= {"axes": np.asarray(meta["axes"])} if "axes" in meta else {}
+    geometry["axes"] = meta.get("axes")
     return restore_to_source(values, geometry)[0]
 
 

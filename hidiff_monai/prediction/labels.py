@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nibabel.orientations import apply_orientation, io_orientation
+from nibabel.orientations import apply_orientation, ornt_transform
 
 from hidiff_monai.data import read_pixels
 from hidiff_monai.data.reading import UNREADABLE
 from hidiff_monai.io import read_segments
 from hidiff_monai.io.files import IMAGE_SUFFIXES, NIFTI_SUFFIXES
-from hidiff_monai.io.geometry import acquired_axes, ras_affine
+from hidiff_monai.io.geometry import cut_axes, ras_affine, source_axes
 from hidiff_monai.prediction.outputs import source_volume
 
 JPEG_THRESHOLD = 127
@@ -93,10 +93,10 @@ def _read_segments(file: Path, meta: dict[str, Any], names: Sequence[str]) -> np
 
 def _turn(label: np.ndarray, affine: np.ndarray, meta: Mapping[str, Any]) -> np.ndarray:
     """As the image was; the label's own axes may be others."""
-    is_ras = "axes" not in meta or np.array_equal(
-        meta["axes"], io_orientation(np.asarray(meta["source_affine"], float))
+    onto_source = ornt_transform(cut_axes(affine), source_axes(meta["source_affine"]))
+    return apply_orientation(
+        apply_orientation(label, onto_source), source_axes(meta["source_affine"], meta.get("axes"))
     )
-    return apply_orientation(label, io_orientation(affine) if is_ras else acquired_axes(affine))
 
 
 def dice_of_class(refined: np.ndarray, label: np.ndarray, number: int) -> float | None:

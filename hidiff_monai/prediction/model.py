@@ -43,6 +43,7 @@ class Model:
         modality: what the metadata say the images are, for example "CT".
         task: what the metadata say the bundle does.
         threshold: probability above which a pixel is foreground, where there is one class, before any temperature.
+        refined_threshold: where the temperature has moved it to: of the refined probability.
         settings: what the masks depend on beside the case, as JSON values.
     """
 
@@ -58,17 +59,13 @@ class Model:
     modality: str
     task: str
     threshold: float
+    refined_threshold: float
     settings: dict[str, Any]
 
     @property
     def is_volumetric(self) -> bool:
         """Whether cases are volumes, predicted slice by slice; else photographs."""
         return isinstance(self.inferer, VolumeInferer)
-
-    @property
-    def refined_threshold(self) -> float:
-        """The threshold where the temperature has moved it to: of the refined probability."""
-        return temper_threshold(self.threshold, self.sampling.temperature)
 
     @property
     def sampling(self) -> BernoulliDiffusionInferer:
@@ -144,6 +141,8 @@ def load_model(
         raise ValueError(f"{folder.name}: classes {names} overlap; expected classes of which a pixel has one")
     built = {key: build_part(parser, key, keys) for key in ("network", "preprocessing", "inferer")}
     load_weights(built["network"], file)
+    threshold = read_threshold(parser, config)
+    refined_threshold = temper_threshold(threshold, sampling_of(built["inferer"]).temperature)
     network, form = _prepare(built["network"].eval(), chosen, eager)
     return Model(
         bundle=folder,
@@ -157,7 +156,8 @@ def load_model(
         names=names,
         modality=metadata["network_data_format"]["inputs"]["image"]["modality"],
         task=metadata["task"],
-        threshold=read_threshold(parser, config),
+        threshold=threshold,
+        refined_threshold=refined_threshold,
         settings=json.loads(json.dumps({"steps": steps, "samples": samples, **(overrides or {})}, default=str)),
     )
 
@@ -167,7 +167,7 @@ def _warn_of_fitted(folder: Path, file: Path, config: Mapping[str, Any], overrid
     own = folder / "models" / "model.pt"
     neutral = {"temperature": 1.0, "threshold": 0.5}
     fitted = [key for key, value in neutral.items() if config.get(key, value) != value and key not in overrides]
-    if fitted and own.is_file() and file.is_file() and hash_file(file) != hash_file(own):
+    if fitted and file != own and own.is_file() and file.is_file() and hash_file(file) != hash_file(own):
         logger.warning(
             "%s of %s: %s: chosen for the weights that come with the bundle, not for %s; give %s, or your own",
             " and ".join(fitted), folder.name, ", ".join(f"{config[key]:g}" for key in fitted), file,

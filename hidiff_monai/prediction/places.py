@@ -31,9 +31,13 @@ class Places:
 
     def shorten(self, message: str) -> str:
         """A message whose paths begin below these folders: a manifest may be passed on, and folders name people."""
-        for folder in (self.source if self.source.is_dir() else self.source.parent, self.output, self.labels):
+        for folder in (_folder_of(self.source), self.output, self.labels):
             message = message if folder is None else message.replace(f"{folder}/", "")
         return message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _folder_of(place: Path) -> Path:
+    return place if place.is_dir() else place.parent
 
 
 def require_places(source: str | Path, output: str | Path, labels: str | Path | None) -> Places:
@@ -42,17 +46,16 @@ def require_places(source: str | Path, output: str | Path, labels: str | Path | 
     Raises:
         ValueError: if input or labels are not there, or the output would mix with one of them.
     """
-    here = Path(
-        os.path.abspath(Path(str(source)).expanduser())
-    )  # a link keeps its name: its target's may name a person
+    # a link keeps its name: its target's may name a person
+    here = Path(os.path.abspath(Path(str(source)).expanduser()))
     there = Path(str(output)).expanduser().resolve()
     if not here.exists():
         raise ValueError(f"--input {here}: there is no such file or folder; expected images: correct the path")
     folder = None if labels is None else Path(str(labels)).expanduser().resolve()
     if folder is not None and not folder.is_dir():
         raise ValueError(f"--labels {folder}: is no folder; expected one with a label for each case's name: correct it")
-    _require_apart(there, here.resolve() if here.is_dir() else here.resolve().parent, "input")
-    _require_apart(there, here if here.is_dir() else here.parent.resolve(), "input")
+    for place in (here, here.resolve()):
+        _require_apart(there, _folder_of(place).resolve(), "input")
     if folder is not None:
         _require_apart(there, folder, "labels")
     return Places(here, require_writable(there), folder)

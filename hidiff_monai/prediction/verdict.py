@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from hidiff_monai.inferers import case_uncertainty
-from hidiff_monai.io.geometry import source_axes
+from hidiff_monai.io.geometry import slice_axis, source_axes
 from hidiff_monai.prediction.reference import Usual
 
 
@@ -108,8 +108,8 @@ class AxialAxis(NamedTuple):
 
 def axial_axis(meta: Mapping[str, Any]) -> AxialAxis:
     """Of a volume's *image*, from `LoadScand`."""
-    axes = source_axes({"affine": meta["source_affine"], **meta})
-    number = int(np.flatnonzero(axes[:, 0] == 2)[0])
+    axes = source_axes(meta["source_affine"], meta.get("axes"))
+    number = slice_axis(axes)
     return AxialAxis(number, bool(axes[number, 1] < 0), int(meta["source_shape"][number]))
 
 

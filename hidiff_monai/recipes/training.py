@@ -85,12 +85,12 @@ def attach_handlers(
     Raises:
         ValueError: when ``output_dir`` cannot be written, or other sections are to train.
     """
-    chooses = _has_validation(train_sections)
+    keeps_newest = _trains_validation(train_sections)
     output_dir = require_writable(output_dir)
     max_epochs = max_epochs or trainer.state.max_epochs
     schedules = _decay(trainer, alternation, max_epochs)
     health = HealthCheck(exclusive=trainer.network.exclusive)
-    best_model = BestModelSaver(Path(model_dir) / "model.pt", ema.ema_model, "val_dice_refined", not chooses)
+    best_model = BestModelSaver(Path(model_dir) / "model.pt", ema.ema_model, "val_dice_refined", keeps_newest)
 
     EpochSeed(seed, trainer.data_loader.dataset).attach(trainer)  # type: ignore[union-attr, arg-type]
     alternation.attach(trainer, max_epochs)
@@ -144,20 +144,20 @@ def attach_handlers(
     trainer.add_event_handler(Events.STARTED, require_same_epoch)
 
 
-def _has_validation(train_sections: Sequence[str]) -> bool:
-    """Whether the validation cases are left to choose by."""
+def _trains_validation(train_sections: Sequence[str]) -> bool:
+    """Whether the validation cases train, so that none are left to choose by; then it is said."""
     if isinstance(train_sections, str) or not {"training"} <= {*train_sections} <= {"training", "validation"}:
         raise ValueError(
             f"train_sections is {train_sections!r}; expected ['training'], or ['training', 'validation'] for a last "
             "training whose settings have been chosen: test cases never train"
         )
     if "validation" not in train_sections:
-        return True
+        return False
     logging.getLogger(__name__).warning(
         "the validation cases train too: val_dice_prior and val_dice_refined say nothing about new images, and "
         "model.pt is that of the last epoch"
     )
-    return False
+    return True
 
 
 def _show(trainer: AlternateCollaborativeTrainer, evaluator: SupervisedEvaluator, tensorboard: str) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from nibabel.orientations import apply_orientation, io_orientation
+from nibabel.orientations import apply_orientation
 
 from hidiff_monai.io import hash_file, write_atomically
-from hidiff_monai.io.geometry import acquired_axes, mean_and_deviation, spacing_mm
+from hidiff_monai.io.geometry import cut_axes, mean_and_deviation, slice_axis, spacing_mm
 
 from ..reading import UNREADABLE, Pixels, read_pixels
 from ..validate import Problem, describe_unreadable, find_problems
@@ -50,7 +50,7 @@ class VolumeSet:
         depth: slices a raw volume must have, None for any number.
         discard: slices that are left out at the bottom and at the top.
         labelled_names: the classes that were labelled at all, where that is not every one of `label_names`.
-        acquired: keeps the planes that were acquired, see `acquired_axes`, instead of turning volumes to RAS.
+        acquired: keeps the planes that were acquired, see `cut_axes`, instead of turning volumes to RAS.
     """
 
     name: str
@@ -64,10 +64,6 @@ class VolumeSet:
     discard: tuple[int, int] = (0, 0)
     labelled_names: list[str] | None = None
     acquired: bool = False
-
-    def axes(self, affine: np.ndarray) -> np.ndarray:
-        """How a volume is turned before it is cut, (3, 2), for `apply_orientation`."""
-        return acquired_axes(affine) if self.acquired else io_orientation(affine)
 
 
 @dataclass(frozen=True)
@@ -136,7 +132,7 @@ def _check_grid(case: RawCase, key: str, file: Path, pixels: Pixels, volume_set:
         return [problem_of(case, key, file, f"grid {pixels.spatial_shape}", "a NIfTI volume (X, Y, Z)", mend)]
     if not np.isfinite(pixels.affine).all() or np.linalg.matrix_rank(pixels.affine) < 4:
         return [problem_of(case, key, file, "an affine that cannot be inverted", "voxel to world in mm", mend)]
-    depth = pixels.spatial_shape[int(np.flatnonzero(volume_set.axes(pixels.affine)[:, 0] == 2)[0])]
+    depth = pixels.spatial_shape[slice_axis(cut_axes(pixels.affine, volume_set.acquired))]
     if volume_set.depth not in (None, depth):
         return [problem_of(case, key, file, f"{depth} axial slices", f"{volume_set.depth}", mend)]
     return []
@@ -158,7 +154,7 @@ def current_geometry(case: RawCase, volume_set: VolumeSet, folder: Path) -> dict
 def write_case(case: RawCase, volume: RawVolume, volume_set: VolumeSet, folder: Path) -> dict[str, Any]:
     """Writes image (D, C, X, Y), label (D, X, Y) and, last, the geometry of a case; returns the geometry."""
     made_from = _made_from(case, volume_set)
-    axes = volume_set.axes(volume.affine)
+    axes = cut_axes(volume.affine, volume_set.acquired)
     label = _to_classes(apply_orientation(volume.label, axes), volume_set.label_values)
     image = apply_orientation(volume.image, axes)
     intensity = [mean_and_deviation(channel) for channel in np.moveaxis(image, -1, 0)]
