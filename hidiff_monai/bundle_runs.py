@@ -74,24 +74,36 @@ def train_and_evaluate(bundle: Path, folder: Path, overrides: dict[str, Any]) ->
         ValueError: if the training or the evaluation fails, or the folder is of other settings.
     """
     evaluation = folder / "evaluation_test"
-    told = _require_same(folder, overrides)
+    told = require_same_run(folder, overrides)
     if is_evaluated(evaluation):
         return evaluation
     settings = {**overrides, "bundle_root": bundle, "output_dir": folder}
     train, evaluate = find_config(bundle, "train"), find_config(bundle, "evaluate")
-    run_bundle("training", [train], for_training(settings, train, evaluate))
     keep_settings(folder / SETTINGS, told)
+    run_bundle("training", [train], for_training(settings, train, evaluate))
     run_bundle("run", [train, evaluate], settings)
     return evaluation
 
 
-def _require_same(folder: Path, overrides: dict[str, Any]) -> Any:
-    """Runs that are put together have the same settings, which a complete training has written down."""
+def require_same_run(folder: Path, overrides: dict[str, Any]) -> Any:
+    """Runs that are put together have the same settings, which a training that has saved something is bound to.
+
+    Args:
+        folder: of the run; it need not be there.
+        overrides: of `train_and_evaluate`.
+
+    Returns:
+        What figures depend on, for `keep_settings`.
+
+    Raises:
+        ValueError: if the folder is of other settings, or a key is none of the user's.
+    """
     fixed = sorted({"section", "evaluation_dir", "output_dir", "checkpoint"} & overrides.keys())
     if fixed:
         raise ValueError(f"got {fixed}; expected none of these here, where test cases are scored: leave them out")
     told = describe_overrides({key: value for key, value in overrides.items() if key not in WHEREABOUTS})
-    if (folder / SETTINGS).is_file():
+    saved = (*(folder / "resume").glob("resume_*.pt"), *(folder / "models").glob("*.pt"))
+    if (folder / SETTINGS).is_file() and (saved or is_evaluated(folder / "evaluation_test")):
         mend = f"give it again, or remove {folder.name} or name another output_dir"
         refuse_other_settings(folder / SETTINGS, told, f"expected the same in all runs that are put together: {mend}")
     return told

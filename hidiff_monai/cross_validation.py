@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hidiff_monai.bundle_runs import find_datalist, is_evaluated, train_and_evaluate
+from hidiff_monai.bundle_runs import find_datalist, is_evaluated, require_same_run, train_and_evaluate
 from hidiff_monai.data import read_datalist, use_fold
 from hidiff_monai.io import require_writable, write_atomically
 from hidiff_monai.metrics import compare_methods, format_comparison, write_cases, write_summary
@@ -53,26 +53,41 @@ def run_cross_validation(
     unknown = [name for name in chosen if name not in names]
     if not chosen or unknown:
         raise ValueError(f"{file}: has folds {names}, asked for {unknown or 'all'}; expected some of them: name these")
+    divisions = {name: use_fold(datalist, name) for name in names}
+    for name, division in divisions.items():
+        _require_same(output_dir / f"fold_{name}", division, overrides)
     for name in chosen:
         print(f"fold {name} ({names.index(name) + 1} of {len(names)})", flush=True)
-        _run_fold(bundle, output_dir / f"fold_{name}", use_fold(datalist, name), overrides)
+        _run_fold(bundle, output_dir / f"fold_{name}", divisions[name], overrides)
     evaluations = {name: output_dir / f"fold_{name}" / "evaluation_test" for name in names}
     missing = [name for name, folder in evaluations.items() if not is_evaluated(folder)]
     if missing:
         print(f"folds {', '.join(missing)} are not evaluated yet: all folds are put together once they are")
         return None
+    for name, division in divisions.items():  # also those that another machine has begun in the meantime
+        _require_same(output_dir / f"fold_{name}", division, overrides)
     return _put_together(evaluations, output_dir, f"{datalist.get('name', bundle.name)}, {len(names)} folds")
 
 
-def _run_fold(bundle: Path, folder: Path, datalist: dict[str, Any], overrides: dict[str, Any]) -> None:
-    file, text = folder / "datalist.json", json.dumps(datalist, indent=1) + "\n"
-    if file.is_file() and file.read_text(encoding="utf-8") != text:
+def _as_text(datalist: dict[str, Any]) -> str:
+    return json.dumps(datalist, indent=1) + "\n"
+
+
+def _require_same(folder: Path, datalist: dict[str, Any], overrides: dict[str, Any]) -> None:
+    """Folds that are there, whoever ran them, will be put together with those to come."""
+    file = folder / "datalist.json"
+    if file.is_file() and file.read_text(encoding="utf-8") != _as_text(datalist):
         raise ValueError(
             f"{file} holds another division of the cases than this datalist's folds; expected the same, else a case "
             "could be tested by a model that was trained on it: name another output_dir"
         )
+    require_same_run(folder, overrides)
+
+
+def _run_fold(bundle: Path, folder: Path, datalist: dict[str, Any], overrides: dict[str, Any]) -> None:
+    file = folder / "datalist.json"
     with write_atomically(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(_as_text(datalist), encoding="utf-8")
     train_and_evaluate(bundle, folder, {**overrides, "datalist_file": file})
 
 

@@ -87,7 +87,7 @@ def _as_grey(pixels: Pixels) -> np.ndarray | None:
     array = pixels.array
     if pixels.channels == 1:
         return array[..., 0]
-    is_grey = pixels.channels == 3 and int(np.ptp(array, axis=-1).max()) <= MAX_TINT
+    is_grey = pixels.affine is None and pixels.channels == 3 and int(np.ptp(array, axis=-1).max()) <= MAX_TINT
     return array[..., 0] if is_grey else None
 
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 UNREADABLE = (
     *(OSError, ValueError, SyntaxError, EOFError, OverflowError, MemoryError, struct.error, zlib.error),
-    *(ImageFileError, HeaderDataError, ImageDataError),
+    *(ImageFileError, HeaderDataError, ImageDataError, Image.DecompressionBombError),
 )
 
 
@@ -70,6 +70,8 @@ def read_pixels(file: str | Path) -> Pixels:
         volume = nibabel.load(file)
         _require_voxels(Path(file), volume)
         array = np.asanyarray(volume.dataobj)  # type: ignore[attr-defined]
+        if array.dtype.fields is not None:
+            raise ValueError("voxels in colour; expected numbers: export it in grey")
         return Pixels(array if array.ndim == 4 else array[..., None], volume.affine)  # type: ignore[attr-defined]
     if name.endswith(".npy"):
         array = np.load(file, allow_pickle=False)
@@ -91,7 +93,10 @@ def read_stack(file: str | Path) -> Pixels:
 
 
 def _read_with_pil(file: str | Path) -> np.ndarray:
-    with Image.open(file) as stored:
+    with open(file, "rb") as stream, Image.open(stream) as stored:  # by its path Pillow maps turned TIFFs wrongly
+        number = getattr(stored, "n_frames", 1)
+        if number > 1:
+            raise ValueError(f"holds {number} pictures; expected one: export each as a file")
         image = ImageOps.exif_transpose(stored)
         if image.mode == "1":
             return np.asarray(image.convert("L"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from nibabel.orientations import apply_orientation
+from nibabel.spatialimages import HeaderDataError
 
 from hidiff_monai.io.dicom import find_series, read_series
 from hidiff_monai.io.files import NIFTI_SUFFIXES, is_nifti, list_nifti, nifti_stem
@@ -40,6 +41,8 @@ def list_volumes(path: str | Path, sequences: Sequence[str] = ()) -> list[dict[s
         ValueError: if there is none, or a sequence is missing; every missing file is named.
     """
     path = Path(path)
+    if len(set(sequences)) < len(sequences):
+        raise ValueError(f"sequences are {list(sequences)}; expected a name of its own for each channel")
     if not path.exists():
         raise ValueError(f"{path}: there is no such file or folder; expected NIfTI volumes: correct the path")
     files = [*filter(is_nifti, [path])] if path.is_file() else list_nifti(path, "**/*" if sequences else "*")
@@ -65,11 +68,14 @@ def _one_item_a_series(path: Path) -> list[dict[str, Any]]:
 
 
 def _group_by_patient(files: list[Path], sequences: Sequence[str]) -> list[dict[str, Any]]:
-    """Files of one folder whose names differ in their last part only are a patient's."""
+    """Files of one folder whose names differ in the sequence at their end only are a patient's."""
     patients: dict[tuple[Path, str], dict[str, str]] = {}
+    longest_first = sorted(sequences, key=len, reverse=True)  # t1_post before post
     for file in files:
-        patient, _, sequence = nifti_stem(file).rpartition("_")
-        if sequence in sequences:
+        stem = nifti_stem(file)
+        sequence = next((name for name in longest_first if stem.endswith(f"_{name}")), None)
+        if sequence is not None:
+            patient = stem.removesuffix(f"_{sequence}")
             patients.setdefault((file.parent, patient), {})[sequence] = str(file)
     missing = [
         f"{folder}/{patient}_{name}.nii.gz"
@@ -90,9 +96,9 @@ class LoadScand(MapTransform):
 
     The result is a MetaTensor, whose affine is that of the reoriented volume. Its metadata say where it came from:
     "filename_or_obj", the (first) file; "source_affine" (4, 4) and "source_shape", the grid of `restore_to_source`, and
-    "axes" (3, 2), how that was turned; of NIfTI "nifti_forms" (2, 4, 4) and "nifti_codes", qform and sform; of a series
-    "modality", and "slice_files" and "slice_frames" as in `DicomVolume`. The item's "intensity" is what
-    `NormalizeByVolumed` needs.
+    "axes" (3, 2) and "acquired", how that was turned; of NIfTI "nifti_forms" (2, 4, 4) and "nifti_codes", qform and
+    sform; of a series "modality", and "slice_files" and "slice_frames" as in `DicomVolume`. The item's "intensity" is
+    what `NormalizeByVolumed` needs.
 
     Args:
         keys: of the images.
@@ -120,7 +126,7 @@ class LoadScand(MapTransform):
             shape = list(channels[0].shape)
             moved = ras_affine({"affine": affine, "shape": shape, "slices": [0, None], "axes": axes})
             meta |= {"filename_or_obj": files[0], "source_affine": np.asarray(affine, float), "source_shape": shape}
-            meta["axes"] = axes
+            meta |= {"axes": axes, "acquired": self.acquired}
             item["intensity"] = [mean_and_deviation(channel) for channel in image]
             item[key] = MetaTensor(torch.from_numpy(image), affine=torch.from_numpy(moved), meta=meta)
         return item
@@ -142,10 +148,24 @@ def _read_channels(files: list[str]) -> tuple[list[np.ndarray], np.ndarray, dict
         _require_same_grid(file, volume, files[0], volumes[0])
     assert volumes[0].affine is not None
     header: Any = nibabel.load(files[0]).header
-    placed = (header.get_qform(coded=True), header.get_sform(coded=True))
+    placed = (_coded_form(header.get_qform), _coded_form(header.get_sform))
     forms = np.stack([np.zeros((4, 4)) if matrix is None else matrix for matrix, _ in placed])
     meta = {"nifti_forms": forms, "nifti_codes": [int(code) for _, code in placed]}
     return [volume.array[..., 0] for volume in volumes], volumes[0].affine, meta
+
+
+def _coded_form(form: Callable[..., tuple[np.ndarray | None, int]]) -> tuple[np.ndarray | None, int]:
+    """A form and its code; none where it is not valid, as a quaternion a hair too long, beside the other that is."""
+    try:
+        return form(coded=True)
+    except (ValueError, HeaderDataError):
+        return None, 0
+
+
+def wrong_unit(file: str | Path) -> str | None:
+    """The unit of a NIfTI file's affine where it is not the mm that it is taken for."""
+    header: Any = nibabel.load(file).header
+    return WRONG_UNITS.get(int(header["xyzt_units"]) % 8)
 
 
 def _read(file: str) -> Pixels:
@@ -158,10 +178,9 @@ def _read(file: str) -> Pixels:
         raise ValueError(f"{file}: holds NaN or infinity; expected finite values: replace them, or export it again")
     if not np.isfinite(pixels.affine).all() or np.linalg.matrix_rank(pixels.affine) < 4:
         raise ValueError(f"{file}: an affine that cannot be inverted; expected voxel to world in mm: export it again")
-    header: Any = nibabel.load(file).header
-    code = int(header["xyzt_units"]) % 8
-    if code in WRONG_UNITS:
-        raise ValueError(f"{file}: its unit is the {WRONG_UNITS[code]}; expected mm: scale the affine and set the unit")
+    unit = wrong_unit(file)
+    if unit is not None:
+        raise ValueError(f"{file}: its unit is the {unit}; expected mm: scale the affine and set the unit")
     return pixels
 
 

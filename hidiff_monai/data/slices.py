@@ -23,7 +23,8 @@ from .leakage import check_leakage
 def load_volumes(datalist_file: str | Path, dataset_dir: str | Path, section: str) -> list[dict[str, Any]]:
     """The prepared volumes of a section, one item each, for `LoadVolumed`.
 
-    To the datalist's keys come "intensity", for `NormalizeByVolumed`, and "affine", voxel to world in mm, (4, 4).
+    To the datalist's keys come "intensity", for `NormalizeByVolumed`, "affine", voxel to world in mm, (4, 4), and
+    "acquired", whether planes were kept as they were acquired, see `cut_axes`.
     A "spacing" that is null, because it is unknown, is left out: a loader could not put it into a batch.
 
     Sections are compared by case and patient; `hidiff prepare` has compared them by content, which takes minutes here.
@@ -106,7 +107,7 @@ class LoadSliced(MapTransform):
 class LoadVolumed(MapTransform):
     """Reads a whole prepared volume: image (C, X, Y, D) float32, label (1, X, Y, D) uint8, as MetaTensors.
 
-    Their affine is that of the prepared volume: RAS, cut to its slices.
+    Their affine is that of the prepared volume, as `hidiff prepare` turned it and cut to its slices.
 
     Args:
         keys: of (D, C, X, Y) images and (D, X, Y) labels; "affine" is beside them, as `load_volumes` gives it.
@@ -184,10 +185,15 @@ def _read_cases(
         raise ValueError(f"{datalist_file}: case {bare[0]} has no 'slices'; expected volumes: run `hidiff prepare`")
     known = [{key: value for key, value in case.items() if value is not None} for case in cases]
     geometries = [read_geometry(case) for case in known]
-    return [
-        ({**case, "intensity": geometry["intensity"], "affine": ras_affine(geometry)}, geometry)
-        for case, geometry in zip(known, geometries, strict=True)
-    ]
+    return [({**case, **_from_geometry(geometry)}, geometry) for case, geometry in zip(known, geometries, strict=True)]
+
+
+def _from_geometry(geometry: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "intensity": geometry["intensity"],
+        "affine": ras_affine(geometry),
+        "acquired": "axes" in geometry,
+    }
 
 
 def _with_channels(stack: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 from hidiff_monai import __version__
 from hidiff_monai.export.agreement import measure_agreement
 from hidiff_monai.export.formats import CONFIG, METADATA, WRITERS, require_onnx
-from hidiff_monai.export.inputs import Trial, fit, made_up_trial, real_trial
+from hidiff_monai.export.inputs import Trial, fit, made_up_trial, real_trial, stride_of
 from hidiff_monai.io.files import write_atomically
 from hidiff_monai.networks import HiDiff
 from hidiff_monai.prediction.model import load_model, read_config
@@ -58,7 +58,7 @@ def export_bundle(
     library = _library() if packed else None
     with write_atomically(file) as temporary:
         WRITERS[format](network.compile_inference() if packed else network, temporary, extras)
-    trial = trial if format == "ts" else fit(trial, network.refiner.divisor)
+    trial = trial if format == "ts" else fit(trial, stride_of(network))
     seen, other = measure_agreement(file, network, trial, threshold, library)
     lines = (
         f"{file}: {file.stat().st_size / 1e6:.3f} MB, {_sizes(network, format)}",
@@ -92,7 +92,7 @@ def describe(folder: Path, network: HiDiff, threshold: float, format: str) -> di
 
 
 def _sizes(network: HiDiff, format: str) -> str:
-    divisor = network.refiner.divisor
+    divisor = stride_of(network)
     size = "any height and width" if format == "ts" else f"height and width multiples of {divisor} from {2 * divisor}"
     return f"any batch, {size}"
 

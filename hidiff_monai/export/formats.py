@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import logging
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from monai.data import save_net_with_metadata
 
+from hidiff_monai.export.inputs import stride_of
 from hidiff_monai.export.plain import plain_copy
 from hidiff_monai.io.quiet import quiet
 from hidiff_monai.networks import HiDiff
@@ -48,7 +50,7 @@ def write_torchscript(network: HiDiff, file: Path, extras: Extras) -> None:
     others = {name: json.dumps(content).encode() for name, content in extras.items() if name != METADATA}
     with open(file, "wb") as stream:
         save_net_with_metadata(
-            torch.jit.script(network),
+            torch.jit.script(copy.deepcopy(network)),  # an adapter is traced in place: the original is compared with
             stream,
             meta_values=dict(extras[METADATA]),
             more_extra_files=others,
@@ -91,7 +93,7 @@ def write_onnx(network: HiDiff, file: Path, extras: Extras) -> None:
 @torch.no_grad()
 def capture(network: HiDiff) -> torch.export.ExportedProgram:
     """The network as a graph of plain operations, its chain unrolled."""
-    divisor, channels = network.refiner.divisor, network.refiner.image_channels
+    divisor, channels = stride_of(network), network.refiner.image_channels
     batch = torch.export.Dim("batch", min=1)
     rows, columns = torch.export.Dim("rows", min=2), torch.export.Dim("columns", min=2)
     sizes = {0: batch, 2: divisor * rows, 3: divisor * columns}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from hidiff_monai.engines.distributed import is_first
 from hidiff_monai.io import check_architecture, read_checkpoint, require_writable, save_checkpoint
 
+ORIGIN = "resumed_from"
+
 
 class BestModelSaver:
-    """Saves a network as a flat state dict whenever the evaluator's metric has reached a new best, or each time.
+    """Saves a network as a flat state dict whenever the evaluator's metric is as good as the best so far, or each time.
 
+    A network is also saved where there is none yet, whatever its score, as after a run was taken up in another folder.
     The new file replaces the old one in a single step; MONAI's and ignite's savers remove the old one first. Of several
     processes all keep the score and the first one writes.
 
@@ -45,8 +50,9 @@ class BestModelSaver:
     def __call__(self, engine: Engine) -> None:
         """Compares and saves."""
         score = float(engine.state.metrics[self.metric])
-        is_best = score > self.best
-        if is_best:
+        # Of equals the newer: labels without foreground score 0 every time. A run taken up elsewhere has no model yet.
+        is_best = score >= self.best or not self.path.exists()
+        if is_best and not math.isnan(score):
             self.best = score
         if is_first() and (is_best or self.keeps_newest):
             save_checkpoint(self.network.state_dict(), self.path)
@@ -77,6 +83,7 @@ class ResumableTraining:
             and, under mixed precision, its gradient scaler are added.
         interval: epochs between two states.
         resume_from: the file to take up; None means the newest in ``folder``, or a fresh start where there is none.
+            Once this run has gone on from it, the newest is taken up, so that the same call goes on.
             States of later epochs in ``folder`` go when the next one is saved.
         settings: what must be the same when a run is taken up, by name: seed, data, and the like.
     """
@@ -94,6 +101,7 @@ class ResumableTraining:
         self.objects = objects
         self.interval = interval
         self.resume_from = None if resume_from is None else Path(resume_from)
+        self._origin: str | None = None  # the other folder's state from which this run once went on
         self.logger = logging.getLogger(__name__)
 
     def attach(self, engine: Trainer) -> None:
@@ -105,7 +113,8 @@ class ResumableTraining:
 
     def states(self) -> list[Path]:
         """The saved states, oldest first."""
-        return sorted(self.folder.glob("resume_*.pt"), key=_epoch_of)
+        files = [file for file in self.folder.glob("resume_*.pt") if _STATE.fullmatch(file.name)]
+        return sorted(files, key=_epoch_of)
 
     def _save(self, engine: Trainer) -> None:
         epoch, epoch_length = engine.state.epoch, engine.state.epoch_length
@@ -116,6 +125,8 @@ class ResumableTraining:
         state["trainer"] = {"epoch": epoch, "epoch_length": epoch_length}
         if self.settings:
             state["settings"] = self.settings
+        if self._origin is not None:
+            state[ORIGIN] = self._origin
         if engine.scaler is not None:
             state["scaler"] = engine.scaler.state_dict()
         save_checkpoint(state, self.folder / f"resume_{epoch}.pt")
@@ -124,7 +135,7 @@ class ResumableTraining:
             outdated.unlink()
 
     def _resume(self, engine: Trainer) -> None:
-        path = self.resume_from or next(reversed(self.states()), None)
+        path = self._newest()
         if path is None or engine.state.epoch > 0:  # run() called again goes on from where it stands
             return
         state = self._read(path)
@@ -134,8 +145,9 @@ class ResumableTraining:
         except (RuntimeError, ValueError) as error:
             raise ValueError(
                 f"{path} does not fit this configuration: {error}\nuse the configuration it was trained with, or "
-                "another output_dir"
+                f"{self._mend(path)}"
             ) from error
+        self._origin = state.get(ORIGIN) if self._is_own(path) else str(path.resolve())
         for schedule in self.objects.values():
             if isinstance(schedule, LambdaLR):
                 _follow(schedule)
@@ -145,6 +157,27 @@ class ResumableTraining:
         engine.state.iteration = engine.state.epoch * engine.state.epoch_length
         self.logger.info(f"resumed from {path}, after epoch {engine.state.epoch} of {engine.state.max_epochs}")
 
+    def _newest(self) -> Path | None:
+        """The state to take up: the given one, unless this very run has gone on from it already."""
+        newest, given = next(reversed(self.states()), None), self.resume_from
+        if given is None or newest is None:
+            return given or newest
+        if self._is_own(given):  # back to an earlier state of this run, as long as it is kept
+            is_state = _STATE.fullmatch(given.name) is not None
+            is_gone = is_state and not given.is_file() and _epoch_of(given) < _epoch_of(newest)
+        else:
+            is_gone = self._read(newest).get(ORIGIN) == str(given.resolve())
+        if is_gone:
+            self.logger.warning(f"resume_from {given} was taken up before: this run goes on from {newest}")
+        return newest if is_gone else given
+
+    def _is_own(self, path: Path) -> bool:
+        return path.resolve().parent == self.folder.resolve()
+
+    def _mend(self, path: Path) -> str:
+        """What lets a training begin anew that cannot go on from a state."""
+        return "use another output_dir" if self._is_own(path) else "leave out resume_from"
+
     def _check(self, engine: Trainer, path: Path, state: dict[str, Any]) -> None:
         missing = sorted({*self.objects, "trainer"} - set(state))
         if missing:
@@ -153,14 +186,14 @@ class ResumableTraining:
         if epoch_length != engine.state.epoch_length:
             raise ValueError(
                 f"{path} comes from a run with {epoch_length} mini-batches an epoch, this one has "
-                f"{engine.state.epoch_length}: use the same data, batch size and number of processes, or another "
-                "output_dir"
+                f"{engine.state.epoch_length}: use the same data, batch size and number of processes, or "
+                f"{self._mend(path)}"
             )
         for name, value in state.get("settings", {}).items():
             if name in self.settings and self.settings[name] != value:
                 raise ValueError(
                     f"{path} comes from a run with {name} {value!r}, this one has {self.settings[name]!r}: "
-                    "set it as it was, or use another output_dir"
+                    f"set it as it was, or {self._mend(path)}"
                 )
         for name, item in self.objects.items():
             if isinstance(item, nn.Module):
@@ -183,8 +216,11 @@ def _follow(schedule: LambdaLR) -> None:
         group["lr"] = base * factor(schedule.last_epoch)
 
 
+_STATE = re.compile(r"resume_(\d+)\.pt")
+
+
 def _epoch_of(path: Path) -> int:
-    return int(path.stem.split("_")[1])
+    return int(path.stem.removeprefix("resume_"))
 
 
 def _is_readable(path: Path) -> bool:

@@ -15,7 +15,13 @@ from monai.utils.enums import CommonKeys as Keys
 from torch.nn import functional as F
 
 from hidiff_monai.engines.distributed import gather_cases, is_first, positions
-from hidiff_monai.inferers import BernoulliDiffusionInferer, ResizeInferer, Trajectory, case_uncertainty
+from hidiff_monai.inferers import (
+    BernoulliDiffusionInferer,
+    ResizeInferer,
+    Trajectory,
+    case_uncertainty,
+    resize_by_area,
+)
 from hidiff_monai.io import require_writable, write_atomically
 from hidiff_monai.metrics import (
     CaseCalibration,
@@ -106,7 +112,8 @@ class EvaluationWriter:
     def _score_target(
         self, case: dict[str, str], target: str, maps: dict[str, np.ndarray], region: np.ndarray | None
     ) -> None:
-        entropy, refined = torch.from_numpy(maps["entropy"]), torch.from_numpy(maps["refined"])
+        entropy = torch.from_numpy(maps["entropy"])
+        refined = torch.from_numpy(maps["refined"] > self.thresholds["refined"]).float()
         uncertainty = case_uncertainty(entropy, refined, None if region is None else torch.from_numpy(region))
         for region_name, inside in ((WHOLE, None), (FIELD_OF_VIEW, region)):
             if region_name == FIELD_OF_VIEW and inside is None:
@@ -137,7 +144,7 @@ class EvaluationWriter:
         window = getattr(getattr(engine, "inferer", None), "window", None)
         size = window.image_size if isinstance(window, ResizeInferer) else list(image.shape[2:])
         with eval_mode(network):  # the evaluator's own ended with its forward pass
-            return self.inferer.sample(F.interpolate(image, size, mode="area"), network)[1]
+            return self.inferer.sample(resize_by_area(image, size), network)[1]
 
     def _save_trajectory(
         self, name: str, trajectory: Trajectory, channel: int, image: np.ndarray, label: np.ndarray

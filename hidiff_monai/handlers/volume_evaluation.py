@@ -37,9 +37,9 @@ class VolumeEvaluationWriter(EvaluationWriter):
 
     Expects decollated output items with *refined*, *prior*, *label* (class numbers, 0 the background) and *entropy*,
     (1, X, Y, D) each, and *image* (C, X, Y, D); batch items with *id*, *patient* and, where the voxels' size is known,
-    *spacing*, three sizes in mm. HD95 is given in voxels, the papers' convention, and as *hd95_mm*, NaN without
-    spacing. The uncertainty of a class is the entropy of the voxels that prior or refined mask give it, per voxel of
-    the refined one.
+    *spacing*, three sizes in mm; *acquired* says that planes were not turned to RAS. HD95 is given in voxels, the
+    papers' convention, and as *hd95_mm*, NaN without spacing. The uncertainty of a class is the entropy of the voxels
+    that prior or refined mask give it, per voxel of the refined one.
 
     For the report, the slice with most of a class (in the label, or where that has none in the refined mask) is saved
     as the case's picture of that class.
@@ -116,7 +116,7 @@ class VolumeEvaluationWriter(EvaluationWriter):
                 for scores in score_slices(masks[method], masks["label"]):
                     self.slice_rows.append(_slice_row(row, scores, scores["slice"] in labelled))
             name = array_name(case["case"], target, self.target_names)
-            self._save_slice(name, masks, entropy, torch.as_tensor(output[Keys.IMAGE]))
+            self._save_slice(name, masks, entropy, torch.as_tensor(output[Keys.IMAGE]), bool(item.get("acquired")))
 
     def _spacing_mm(self, item: dict[str, Any]) -> list[float] | None:
         if "spacing" in item:
@@ -129,14 +129,16 @@ class VolumeEvaluationWriter(EvaluationWriter):
         self._has_warned = True
         return None
 
-    def _save_slice(self, name: str, masks: dict[str, np.ndarray], entropy: torch.Tensor, image: torch.Tensor) -> None:
+    def _save_slice(
+        self, name: str, masks: dict[str, np.ndarray], entropy: torch.Tensor, image: torch.Tensor, acquired: bool
+    ) -> None:
         areas = masks["label" if masks["label"].any() else "refined"].sum(axis=(0, 1))
         k = int(areas.argmax())
-        arrays = {key: upright(masks[key][..., k]).astype(np.float32) for key in ("prior", "refined")}
-        arrays["entropy"] = upright(entropy[..., k].float().numpy())
-        arrays["label"] = upright(masks["label"][..., k]).astype(np.uint8)
+        arrays = {key: upright(masks[key][..., k], acquired).astype(np.float32) for key in ("prior", "refined")}
+        arrays["entropy"] = upright(entropy[..., k].float().numpy(), acquired)
+        arrays["label"] = upright(masks["label"][..., k], acquired).astype(np.uint8)
         arrays["region"] = np.ones_like(arrays["label"])
-        picture = upright(picture_of(image[:1, ..., k], stretch=True))
+        picture = upright(picture_of(image[:1, ..., k], stretch=True), acquired)
         self._save("arrays", name, arrays, image=picture, threshold=0.5)
 
     def _write(self) -> None:

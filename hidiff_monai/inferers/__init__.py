@@ -3,7 +3,7 @@
 from hidiff_monai.inferers.acceleration import Accelerated, accelerate
 from hidiff_monai.inferers.bernoulli import OUTPUTS, BernoulliDiffusionInferer, Trajectory, case_uncertainty
 from hidiff_monai.inferers.pad import PadInferer
-from hidiff_monai.inferers.resize import ResizeInferer
+from hidiff_monai.inferers.resize import ResizeInferer, resize_by_area
 from hidiff_monai.inferers.volume import VolumeInferer
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "VolumeInferer",
     "accelerate",
     "case_uncertainty",
+    "resize_by_area",
 ]

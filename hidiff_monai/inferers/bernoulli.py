@@ -99,6 +99,9 @@ class BernoulliDiffusionInferer(DiffusionInferer):
             raise ValueError(f"outputs holds {unknown or 'nothing'}; expected some of {list(OUTPUTS)}")
         if sampler is not None and sampler not in SAMPLERS:
             raise ValueError(f"sampler is '{sampler}'; expected one of {list(SAMPLERS)}")
+        for name, number in (("num_inference_steps", num_inference_steps), ("num_samples", num_samples)):
+            if number is not None and number < 1:
+                raise ValueError(f"{name} is {number}; expected 1 or more, or None for the network's own")
         if seed is not None and (not isinstance(seed, int) or seed < 0):
             raise ValueError(f"seed is {seed!r}; expected a whole number from 0, or None")
         self.num_inference_steps = num_inference_steps

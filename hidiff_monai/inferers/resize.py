@@ -28,11 +28,17 @@ class ResizeInferer(Inferer):
         self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> torch.Tensor | dict[str, torch.Tensor]:
         """Images (B, C, H, W) -> the network's tensor, or dictionary of tensors, (B, K, H, W) each."""
-        results = network(F.interpolate(inputs, self.image_size, mode="area"), *args, **kwargs)
+        results = network(resize_by_area(inputs, self.image_size), *args, **kwargs)
         size = inputs.shape[2:]
         if isinstance(results, torch.Tensor):
             return _enlarge(results, size)
         return {name: _enlarge(value, size) for name, value in results.items()}
+
+
+def resize_by_area(images: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """(B, C, H, W) -> (B, C, *size), each pixel the mean of its area, on the CPU where Apple's MPS cannot."""
+    source = images.cpu() if images.device.type == "mps" else images
+    return F.interpolate(source, list(size), mode="area").to(images.device)
 
 
 def _enlarge(values: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

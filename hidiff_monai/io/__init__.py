@@ -10,7 +10,13 @@ from hidiff_monai.io.checkpoint import (
 )
 from hidiff_monai.io.command_line import guard_command_line, require_known_key
 from hidiff_monai.io.dicom import DicomSeries, find_series
-from hidiff_monai.io.dicom_seg import read_segmentation, read_segments, write_segmentation, write_uncertainty
+from hidiff_monai.io.dicom_seg import (
+    read_segmentation,
+    read_segments,
+    require_highdicom,
+    write_segmentation,
+    write_uncertainty,
+)
 from hidiff_monai.io.dicom_volume import DicomVolume, read_series
 from hidiff_monai.io.files import hash_file, list_images, require_writable, write_atomically
 from hidiff_monai.io.geometry import restore_to_source
@@ -41,6 +47,7 @@ __all__ = [
     "read_segmentation",
     "read_segments",
     "read_series",
+    "require_highdicom",
     "require_known_key",
     "require_writable",
     "restore_to_source",

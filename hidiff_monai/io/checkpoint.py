@@ -23,8 +23,8 @@ def save_checkpoint(state: dict[str, Any], path: str | Path) -> None:
     broken = next(_non_finite_keys(state, ""), None)
     if broken is not None:
         raise ValueError(
-            f"{path}: not written, {broken} holds NaN or infinity; expected finite weights: take up the last good "
-            "state with a lower learning rate, set max_grad_norm, or turn amp off"
+            f"{path}: not written, {broken} holds NaN or infinity; expected finite weights: lower the learning "
+            "rate, set max_grad_norm or turn amp off, then train into another output_dir"
         )
     with write_atomically(path) as temporary:
         torch.save(state, temporary)

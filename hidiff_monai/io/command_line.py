@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -43,17 +43,33 @@ def guard_command_line(arguments: Sequence[str] | None = None) -> None:
     if not any(argument.split("=")[0].replace("-", "_") == "__config_file" for argument in arguments):
         return
     sys.excepthook = _explain
-    content = ConfigParser.load_config_files(_config_files(arguments))
     options = _options(arguments)
-    content |= _tracking_keys(dict(options).get("tracking"))
+    require_known_options([name for name, _ in options], _config_files(arguments), dict(options).get("tracking"))
     for name, value in options:
         is_key = name not in inspect.signature(run).parameters
-        if is_key:
-            require_known_key(name, content)
         if value in READ_AS_TEXT:
             raise ValueError(f"--{name} {value} would be read as text; expected {READ_AS_TEXT[value]}")
         if is_key and value == "None":
             raise ValueError(f"--{name} None would be left out; expected an expression, in quotes: --{name} '$None'")
+
+
+def require_known_options(
+    names: Iterable[str], config_files: Sequence[str | Path], tracking: str | None = None
+) -> None:
+    """Every option of a run of ``monai.bundle`` is its own, or a key of the configuration.
+
+    Args:
+        names: the options, without their dashes.
+        config_files: later ones override earlier ones.
+        tracking: the value of that option, which brings keys of its own.
+
+    Raises:
+        ValueError: names the unknown key and the nearest known one.
+    """
+    content = ConfigParser.load_config_files([str(file) for file in config_files]) | _tracking_keys(tracking)
+    for name in names:
+        if name not in inspect.signature(run).parameters:
+            require_known_key(name, content)
 
 
 def as_list(value: Any) -> list[Any]:

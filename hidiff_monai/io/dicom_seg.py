@@ -244,6 +244,15 @@ def _require_fit(array: np.ndarray, volume: DicomVolume, path: str | Path) -> No
         )
 
 
+def require_highdicom() -> None:
+    """Whether DICOM can be written at all.
+
+    Raises:
+        ValueError: if highdicom is not installed.
+    """
+    _import_highdicom()
+
+
 def _import_highdicom() -> ModuleType:
     try:
         import highdicom
@@ -252,7 +261,7 @@ def _import_highdicom() -> ModuleType:
     except ImportError as error:
         raise ValueError(
             f"highdicom cannot be imported ({error}); expected it for DICOM output: "
-            'pip install "hidiff-monai[dicom]", or choose NIfTI'
+            'pip install "hidiff-monai[dicom]", or convert the input to NIfTI'
         ) from error
     return highdicom
 

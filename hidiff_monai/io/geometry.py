@@ -101,6 +101,13 @@ def mean_and_deviation(channel: np.ndarray) -> tuple[float, float]:
     return (float(values.mean()), float(values.std())) if values.size else (0.0, 1.0)
 
 
-def upright(plane: np.ndarray) -> np.ndarray:
-    """(X, Y, ...) in RAS -> rows from anterior to posterior, the patient's right on the left, as radiologists look."""
+def upright(plane: np.ndarray, acquired: bool = False) -> np.ndarray:
+    """A plane (X, Y, ...) of a volume as radiologists look at it.
+
+    Args:
+        plane: in RAS; then rows run from anterior to posterior, the patient's right is on the left.
+        acquired: the plane was kept as it was acquired, see `cut_axes`: its rows run down already.
+    """
+    if acquired:
+        return np.ascontiguousarray(plane)
     return np.ascontiguousarray(np.swapaxes(plane, 0, 1)[::-1, ::-1])

@@ -45,7 +45,7 @@ def read_photograph(file: str | Path) -> Photograph:
         ValueError: if the file holds several pictures, or values that are not finite.
         OSError, SyntaxError: as Pillow raises them, if it is truncated or no picture.
     """
-    with Image.open(file) as image:
+    with open(file, "rb") as stream, Image.open(stream) as image:  # by its path Pillow maps turned TIFFs wrongly
         number = getattr(image, "n_frames", 1)
         if number > 1:
             raise ValueError(f"{file}: holds {number} pictures; expected one: export each as a file")

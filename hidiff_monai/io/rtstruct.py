@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ImplicitVRLittleEndian, generate_uid
 from skimage.measure import find_contours
 
 from hidiff_monai.io.dicom_header import PATIENT, STUDY, read_sources, silence_dicom
@@ -175,7 +175,7 @@ def _observation(number: int, name: str) -> Dataset:
 def _describe_object(source: Dataset, version: str) -> FileDataset:
     now = datetime.now()
     meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = ImplicitVRLittleEndian  # an explicit one holds no contour of more than 64 KiB
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = RT_STRUCTURE_SET, generate_uid()
     structure = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
     structure.SpecificCharacterSet = source.SpecificCharacterSet
@@ -200,6 +200,6 @@ def _whole_file(structure: FileDataset) -> dict[str, bool]:
     try:
         from pydicom.pixels import get_decoder  # noqa: F401  # pydicom 3
     except ImportError:
-        structure.is_little_endian, structure.is_implicit_VR = True, False
+        structure.is_little_endian, structure.is_implicit_VR = True, True
         return {"write_like_original": False}
     return {"enforce_file_format": True}

@@ -60,7 +60,7 @@ class HiDiffApp(MONAILabelApp):
 
     def init_strategies(self) -> dict[str, Strategy]:
         """What "next sample" can mean."""
-        return {"uncertain": MostUncertain(UNCERTAINTY), "first": First(), "random": Random()}
+        return {"uncertain": MostUncertain(UNCERTAINTY, self.served), "first": First(), "random": Random()}
 
     def _download_dcmqi_tools(self) -> None:
         """Without the network the server starts all the same: the tool only turns labels into DICOM-SEG."""
@@ -73,8 +73,9 @@ class HiDiffApp(MONAILabelApp):
             )
 
     def batch_infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
-        """As MONAI Label's, which would divide the images among no GPUs where there is none."""
-        result: dict[str, Any] = super().batch_infer({**request, "multi_gpu": torch.cuda.is_available()}, datastore)
+        """As MONAI Label's, but one image at a time, as the network's buffers hold one, and never on 0 GPUs."""
+        alone = {"multi_gpu": torch.cuda.is_available(), "max_workers": 1}
+        result: dict[str, Any] = super().batch_infer({**request, **alone}, datastore)
         return result
 
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:

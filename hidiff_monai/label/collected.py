@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ UNSTATED = "not stated"
 def collect_cases(served: ServedBundle, datastore: Datastore, val_split: float, folder: Path) -> list[RawCase]:
     """The images with a final label, dealt into training and validation in the order of their names.
 
+    An empty label chooses no epoch, and alone teaches no shape: of those that hold something the last ones validate,
+    and at least one trains.
+
     Args:
         served: the bundle.
         datastore: images and labels.
@@ -31,7 +35,7 @@ def collect_cases(served: ServedBundle, datastore: Datastore, val_split: float, 
         folder: receives the labels, as class numbers.
 
     Raises:
-        ValueError: if fewer than two images are labelled, or a label is none of the bundle's.
+        ValueError: if fewer than two images are labelled, a case is labelled twice, or a label is none of the bundle's.
     """
     pairs = sorted((Path(pair["image"]), Path(pair["label"])) for pair in datastore.datalist())
     if len(pairs) < 2:
@@ -40,23 +44,36 @@ def collect_cases(served: ServedBundle, datastore: Datastore, val_split: float, 
         )
     if not 0 < val_split < 1:
         raise ValueError(f"val_split {val_split}; expected a share between 0 and 1, for example 0.2")
-    num_training = len(pairs) - min(max(1, round(val_split * len(pairs))), len(pairs) - 1)
-    return [
-        _collect(served, datastore, pair, "training" if number < num_training else "validation", folder)
-        for number, pair in enumerate(pairs)
-    ]
+    labelled: dict[str, Path] = {}
+    cases = []
+    for image, saved in pairs:
+        item = served.find_case(image)
+        if item["id"] in labelled:
+            raise ValueError(
+                f"case {item['id']} has labels of {labelled[item['id']].name} and {image.name}; expected one label a "
+                "case: delete one of them"
+            )
+        labelled[item["id"]] = image
+        cases.append(_collect(served, datastore, image, saved, item, folder))
+    validating = set(_choose_validation(cases, val_split))
+    return [replace(case, section="validation" if case.id in validating else "training") for case in cases]
+
+
+def _choose_validation(cases: Sequence[RawCase], val_split: float) -> list[str]:
+    filled = [case.id for case in cases if read_pixels(case.label).array.any()]
+    candidates = filled if len(filled) > 1 else [case.id for case in cases if case.id not in filled]
+    may_validate = len(filled) - 1 if len(filled) > 1 else len(cases) - 1
+    return candidates[-min(max(1, round(val_split * len(cases))), may_validate) :]
 
 
 def _collect(
-    served: ServedBundle, datastore: Datastore, pair: tuple[Path, Path], section: str, folder: Path
+    served: ServedBundle, datastore: Datastore, image: Path, saved: Path, item: dict[str, Any], folder: Path
 ) -> RawCase:
-    image, saved = pair
     info = datastore.get_label_info(nifti_stem(image) if is_nifti(image) else image.stem, DefaultLabelTag.FINAL)
     segments = segments_of(info, saved.parent)
-    item = served.find_case(image)
     files = item["image"] if isinstance(item["image"], list) else [item["image"]]
     label = write_classes(saved, folder / "labels" / item["id"], served.names, segments)
-    return RawCase(item["id"], item["id"], section, tuple(Path(file) for file in files), label)
+    return RawCase(item["id"], item["id"], "training", tuple(Path(file) for file in files), label)
 
 
 def segments_of(info: dict[str, Any], folder: Path) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ from hidiff_monai.label.served import ServedBundle
 MAIN = (
     '"""Where MONAI Label looks for its application."""\n\nfrom hidiff_monai.label.app import HiDiffApp  # noqa: F401\n'
 )
+SEARCH_FILTER = "MONAI_LABEL_DICOMWEB_SEARCH_FILTER"
 PICTURES = ("png", "jpg", "jpeg", "tif", "tiff", "bmp")
 
 
@@ -37,7 +39,8 @@ def serve_bundle(
         port: likewise.
 
     Raises:
-        ValueError: if MONAI Label or the bundle is not there, or the output cannot be written.
+        ValueError: if MONAI Label, the bundle, the weights or the folder of images is not there, the output cannot be
+            written, or the bundle has no modality to ask a DICOMweb server for.
     """
     if find_spec("monailabel") is None:
         raise ValueError(
@@ -49,17 +52,26 @@ def serve_bundle(
     served = ServedBundle(folder, work, weights)
     if served.given is not None and not served.given.is_file():
         raise ValueError(f"--checkpoint {weights}: there is no such file; expected weights: correct the path")
-    with write_atomically(require_writable(work) / "main.py") as temporary:
-        temporary.write_text(MAIN, encoding="utf-8")
     place = str(studies) if studies else str(work / "studies")
     is_remote = place.startswith(("http://", "https://"))
+    images = Path(place).expanduser().absolute()
+    if studies and not is_remote and not images.is_dir():
+        raise ValueError(f"--studies {images}: there is no such folder; expected one with images: correct the path")
+    _set_environment(served, is_remote)
+    with write_atomically(require_writable(work) / "main.py") as temporary:
+        temporary.write_text(MAIN, encoding="utf-8")
     if not is_remote:
-        place = str(require_writable(Path(place).expanduser().absolute()))
-    _set_environment(served)
+        place = str(require_writable(images))
     print(
         f"{folder.name}: images in {place}; open http://{host}:{port} in 3D Slicer's MONAI Label or in a browser",
         flush=True,
     )
+    if weights is not None and served.trained.is_file():
+        print(
+            f"--checkpoint {weights} waits: the weights of the readers' last training are served, {served.trained}; "
+            "move that file away to begin from yours",
+            flush=True,
+        )
     options = {"app": work, "studies": place, "host": host, "port": port}
     conf = {"bundle": folder, "checkpoint": weights or ""}
     _start(
@@ -70,13 +82,19 @@ def serve_bundle(
     )
 
 
-def _set_environment(served: ServedBundle) -> None:
+def _set_environment(served: ServedBundle, is_remote: bool) -> None:
     """MONAI Label's settings, as far as the user has not set them."""
     endings = [suffix.removeprefix(".") for suffix in NIFTI_SUFFIXES] if served.is_volumetric else PICTURES
     modality = served.metadata["network_data_format"]["inputs"]["image"]["modality"]
+    if is_remote and not re.fullmatch("[A-Z]{2}", modality) and SEARCH_FILTER not in os.environ:
+        raise ValueError(
+            f"modality of {served.bundle.name} is {modality!r}; expected DICOM's CT, MR or the like, which a DICOMweb "
+            "server is asked for: set it in configs/metadata.json, or the environment's "
+            f'{SEARCH_FILTER}=\'{{"Modality": "MR"}}\''
+        )
     settings = {
         "MONAI_LABEL_DATASTORE_FILE_EXT": [f"*.{case}" for ending in endings for case in (ending, ending.upper())],
-        "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": {"Modality": modality},  # CT, unless it is told
+        SEARCH_FILTER: {"Modality": modality},  # CT, unless it is told
         "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY": 10,  # seconds: its two hours would hide new series and labels
     }
     for name, value in settings.items():

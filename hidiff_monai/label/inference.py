@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from tempfile import NamedTemporaryFile, mkdtemp
+from threading import Lock
 from time import perf_counter
 from typing import Any
 
@@ -36,6 +37,7 @@ class BundleSegmentation(InferTask):
             config={"device": device_list(), "weights": list(WEIGHTS)},
         )
         self.served = served
+        self._turn = Lock()  # requests come in threads, and the network's buffers hold one image
 
     def is_valid(self) -> bool:
         """Always: weights may still come, by training."""
@@ -61,10 +63,11 @@ class BundleSegmentation(InferTask):
         """
         start = perf_counter()
         choice = _first(request.get("weights", WEIGHTS))
-        model, item = self.served.open(request["image"], name_to_device(request.get("device")), choice)
-        image = read_case(model, item)
-        read = perf_counter()
-        maps = predict_case(model, image)
+        with self._turn:
+            model, item = self.served.open(request["image"], name_to_device(request.get("device")), choice)
+            image = read_case(model, item)
+            read = perf_counter()
+            maps = predict_case(model, image)
         inferred = perf_counter()
         folder = Path(mkdtemp(prefix="hidiff_"))
         try:

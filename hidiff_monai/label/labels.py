@@ -10,11 +10,11 @@ from typing import Any
 import itk
 import nibabel
 import numpy as np
-from PIL import Image
 
 from hidiff_monai.data import read_pixels
 from hidiff_monai.data.reading import UNREADABLE, Pixels
 from hidiff_monai.io.files import IMAGE_SUFFIXES, NIFTI_SUFFIXES
+from hidiff_monai.io.images import read_orientation, write_mask
 
 
 def write_classes(source: Path, target: Path, names: Sequence[str], info: Sequence[Mapping[str, Any]] = ()) -> Path:
@@ -25,10 +25,10 @@ def write_classes(source: Path, target: Path, names: Sequence[str], info: Sequen
 
     Args:
         source: the label as it was saved.
-        target: the file to write, without its ending.
+        target: the file to write, without its ending. A picture keeps the EXIF orientation of the saved one.
         names: of the classes 1 ... K.
         info: "name" and "idx" (its value) of each segment; empty where nobody said: then values are class numbers,
-            and of a single class any one value.
+            and of a single class any one value; in a picture also the upper half of several, as a soft brush leaves.
 
     Returns:
         The file that was written.
@@ -45,6 +45,8 @@ def write_classes(source: Path, target: Path, names: Sequence[str], info: Sequen
     values = pixels.array[..., 0]
     if pixels.channels > 1 and np.ptp(pixels.array[..., :3], axis=-1).any():
         raise ValueError(f"{source}: {pixels.channels} channels; expected one: save the label in grey")
+    if pixels.affine is None and len(names) == 1 and not info:
+        values = (values > values.max() / 2).astype(np.uint8)
     meaning = _meaning(source, [int(value) for value in np.unique(values)], names, info)
     classes = np.zeros(values.shape, np.uint8)
     for value, number in meaning.items():
@@ -52,7 +54,7 @@ def write_classes(source: Path, target: Path, names: Sequence[str], info: Sequen
     target.parent.mkdir(parents=True, exist_ok=True)
     if pixels.affine is None:
         file = target.with_name(f"{target.name}.png")
-        Image.fromarray(classes).save(file)
+        write_mask(file, classes, read_orientation(source))
     else:
         file = target.with_name(f"{target.name}.nii.gz")
         nibabel.save(nibabel.Nifti1Image(classes, pixels.affine), file)

@@ -48,6 +48,16 @@ class ServedBundle:
         return any(getattr(transform, "acquired", False) for transform in preprocessing.transforms)
 
     @property
+    def is_grouped(self) -> bool:
+        """Whether a case is several files of one folder, one a channel."""
+        return self.is_volumetric and self.metadata["network_data_format"]["inputs"]["image"]["num_channels"] > 1
+
+    @staticmethod
+    def case_id(file: Path) -> str:
+        """What the files of a case of several have in common."""
+        return nifti_stem(file).rpartition("_")[0]
+
+    @property
     def trained(self) -> Path:
         """The weights of the readers' last training; the file may not be there yet."""
         return self.work / "models" / "model.pt"
@@ -90,8 +100,12 @@ class ServedBundle:
         key = (weights, weights.stat().st_mtime_ns, device)
         with self._source(Path(file)) as source:
             if self._loaded is None or self._loaded[0] != key:
-                self._loaded = key, load_model(self.bundle, source, weights, device)
+                self._loaded = key, load_model(self.bundle, source, weights, device, overrides=self._unfitted(weights))
             return self._loaded[1], self._find(source)
+
+    def _unfitted(self, weights: Path) -> dict[str, float]:
+        """The bundle's temperature belongs to its own weights: readers' are served without."""
+        return {"temperature": 1.0} if weights == self.trained and "temperature" in self._config else {}
 
     def find_case(self, file: str | Path) -> dict[str, Any]:
         """The item of a case, as `open` gives it."""
@@ -108,13 +122,12 @@ class ServedBundle:
     @contextmanager
     def _source(self, file: Path) -> Iterator[Path]:
         """What the bundle lists as one case: the file, or a folder with its sisters, one a channel."""
-        channels = self.metadata["network_data_format"]["inputs"]["image"]["num_channels"]
-        if not self.is_volumetric or channels == 1 or not is_nifti(file):
+        if not self.is_grouped or not is_nifti(file):
             yield file
             return
-        patient = nifti_stem(file).rpartition("_")[0]
+        patient = self.case_id(file)
         with TemporaryDirectory() as folder:
             for sister in list_nifti(file.parent):
-                if nifti_stem(sister).rpartition("_")[0] == patient:
+                if self.case_id(sister) == patient:
                     (Path(folder) / sister.name).symlink_to(sister.absolute())
             yield Path(folder)

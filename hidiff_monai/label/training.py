@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import shutil
 from collections.abc import Mapping
 from datetime import datetime
@@ -19,7 +18,7 @@ from hidiff_monai.io import write_atomically
 from hidiff_monai.io.errors import find_value_error
 from hidiff_monai.label.collected import collect_cases, write_dataset
 from hidiff_monai.label.served import ServedBundle
-from hidiff_monai.prediction.model import read_config
+from hidiff_monai.recipes.federated import share_of_pretraining
 
 DEFAULTS = {"max_epochs": 20, "val_split": 0.2, "pretrained": True}
 
@@ -91,5 +90,4 @@ class BundleTraining(TrainTask):
         """From weights both networks train at once; without, the segmentor's pre-training has its usual share."""
         if is_pretrained and self.served.has_weights:
             return {"pretrain_epochs": 0, "initial_weights": str(self.served.weights())}
-        own = read_config(self.served.bundle, "train.json")
-        return {"pretrain_epochs": math.floor(max_epochs * own["pretrain_epochs"] / own["max_epochs"])}
+        return {"pretrain_epochs": share_of_pretraining(self.served.bundle, max_epochs)}

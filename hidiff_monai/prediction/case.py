@@ -21,7 +21,7 @@ from hidiff_monai.prediction.timing import time_call
 
 @dataclass(frozen=True)
 class CaseMaps:
-    """What the network made of a case, on the grid it saw: (H, W) upright, or (X, Y, D) in RAS.
+    """What the network made of a case, on the grid it saw: (H, W) upright, or (X, Y, D) as `LoadScand` turned it.
 
     Attributes:
         image: (C, *grid) float32, as the network saw it.
@@ -41,7 +41,7 @@ class CaseMaps:
 
 
 def read_case(model: Model, item: dict[str, Any]) -> MetaTensor:
-    """Reads a case as the network is to see it: (C, H, W), or (C, X, Y, D) in RAS.
+    """Reads a case as the network is to see it: (C, H, W), or (C, X, Y, D) as `LoadScand` turned it.
 
     Raises:
         ValueError: if its files are not what the bundle takes.

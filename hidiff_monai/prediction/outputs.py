@@ -83,10 +83,13 @@ def draw_case(maps: CaseMaps, names: Sequence[str], label: np.ndarray | None, nu
     if number is None:
         picture = read_photograph(maps.meta["filename_or_obj"]).pixels.round().astype(np.uint8)
         return case_picture(picture, maps.prior, maps.refined, maps.entropy, names, label)
-    grey = _to_grey(upright(maps.image[0, ..., number]))
-    prior, refined, entropy = (upright(values[..., number]) for values in (maps.prior, maps.refined, maps.entropy))
-    shown = None if label is None else upright(label[..., number])
-    return case_picture(np.repeat(grey[..., None], 3, axis=-1), prior, refined, entropy, names, shown)
+
+    def plane(values: np.ndarray) -> np.ndarray:
+        return upright(values[..., number], bool(maps.meta.get("acquired")))
+
+    grey = np.repeat(_to_grey(plane(maps.image[0]))[..., None], 3, axis=-1)
+    prior, refined, entropy = (plane(values) for values in (maps.prior, maps.refined, maps.entropy))
+    return case_picture(grey, prior, refined, entropy, names, None if label is None else plane(label))
 
 
 def _to_grey(plane: np.ndarray) -> np.ndarray:

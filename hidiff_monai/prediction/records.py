@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ OUTPUTS = ("{}_mask.png", "{}_mask.nii.gz", "{}_mask.dcm", "{}_rtstruct.dcm", "p
 
 class ForeignFileError(ValueError):
     """A file in the output folder that no run has written: it stays, in every run, until it is moved."""
+
+
+class OtherInputError(ValueError):
+    """What lies in the output folder is the result of other files, whose case has the same name: it stays."""
 
 
 class Records:
@@ -49,6 +54,7 @@ class Records:
 
         Raises:
             ForeignFileError: if a file of such a name is there that no run of this folder has written.
+            OtherInputError: if it is the result of other files, such as another patient's of the same name.
         """
         files = [self.output / name.format(item["id"]) for name in OUTPUTS]
         there = [file for file in files if file.exists()]
@@ -58,13 +64,20 @@ class Records:
                 f"{there[0].name}: is in the output folder already, and not from a run of `hidiff predict`; expected "
                 "no such file: move it, or choose another --output"
             )
-        self._write(item, {"status": "begun"})
+        owner = record.get("owner") if record else None
+        if there and owner not in (None, _owner(item)):
+            raise OtherInputError(
+                f"{item['id']}: the output folder has the results of another input of this name; expected one input an "
+                "output folder: choose another --output, or remove them if the input was moved"
+            )
+        self._write(item, {"status": "begun", "owner": _owner(item)})
         for file in there:
             file.unlink()
 
     def finish(self, item: Mapping[str, Any], record: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
-        """Keeps the record of a case, with its fingerprint."""
-        return self._write(item, {**record, "fingerprint": fingerprint})
+        """Keeps the record of a case, with its fingerprint and, by a hash, the files whose results are there."""
+        owner = (self.read(item) or {}).get("owner", _owner(item))
+        return self._write(item, {**record, "fingerprint": fingerprint, "owner": owner})
 
     def fingerprint(self, files: Sequence[Path]) -> str:
         """SHA-256 of names, sizes and times of a case's files, and of the settings; empty where a file is gone."""
@@ -95,6 +108,11 @@ class Records:
 def files_of(item: Mapping[str, Any]) -> list[Path]:
     """The files a case is read from."""
     return [Path(item["image"])] if isinstance(item["image"], str) else [Path(file) for file in item["image"]]
+
+
+def _owner(item: Mapping[str, Any]) -> str:
+    paths = [os.path.realpath(file) for file in files_of(item)]
+    return hashlib.sha256(json.dumps(paths).encode()).hexdigest()
 
 
 def with_safe_id(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 import hidiff_monai
-from hidiff_monai.io import hash_file, write_atomically
+from hidiff_monai.io import hash_file, require_highdicom, write_atomically
 from hidiff_monai.io.errors import find_value_error
 from hidiff_monai.prediction.case import CaseMaps, batch_size, predict_case, read_case
 from hidiff_monai.prediction.labels import dice_of_class, find_label, read_label
@@ -123,6 +123,8 @@ def run_prediction(
     settings |= {} if plan is None else {"budget": [plan.budget.milliseconds, plan.dial_sha256, *plan.cost]}
     records = Records(places.output, settings, needs_picture=report)
     items = [with_safe_id(item) for item in model.items]
+    if any(item["format"] == "dicom" for item in items):
+        require_highdicom()  # before hours of inference
     _require_labels(places.labels, items)
     run = _Run(model, places, options, records, facts, usual, items, start, plan)
     with interruptible(processes):
@@ -240,7 +242,7 @@ def _one_case(run: _Run, item: dict[str, Any]) -> bool:
 
 def _told(record: Mapping[str, Any], usual: Usual) -> dict[str, Any]:
     """A record as it stands in the manifest, with what follows from what is usual."""
-    case = {key: value for key, value in record.items() if key != "fingerprint"}
+    case = {key: value for key, value in record.items() if key not in ("fingerprint", "owner")}
     if case["status"] == "done":
         reasons = why_hard(case["verdict"], case["uncertainty"], usual)
         case["verdict"] = {**case["verdict"], "looks_hard": bool(reasons), "reasons": reasons}

@@ -18,7 +18,8 @@ def federated_client(
 ) -> MonaiAlgo:
     """MONAI's client on ``configs/train.json``: it sends differences of both networks, and scores what comes back.
 
-    Segmentor pre-training and both learning rates go over all rounds. Scored is the average of the sites itself, on the
+    Segmentor pre-training has the share of all rounds that it has of the bundle's epochs, unless ``pretrain_epochs`` is
+    set, and both learning rates go over all rounds. Scored is the average of the sites itself, on the
     site's validation cases, with *val_dice_refined* and *val_dice_prior*.
 
     Args:
@@ -36,16 +37,23 @@ def federated_client(
     root = Path(bundle_root).expanduser().absolute()
     _require_known(root, settings)
     epochs = rounds * local_epochs
+    schedule = {"max_epochs": epochs, "pretrain_epochs": share_of_pretraining(root, epochs)}
     evaluation = {**settings, "validate#evaluator#network": "@network", "initialize": []}
     return MonaiAlgo(
         str(root),
         local_epochs,
-        train_kwargs={"max_epochs": epochs, **settings, "is_federated": True},
+        train_kwargs={**schedule, **settings, "is_federated": True},
         config_evaluate_filename="configs/train.json",
         eval_kwargs=evaluation,
         best_model_filepath=None,
         final_model_filepath=None,
     )
+
+
+def share_of_pretraining(bundle_root: Path, max_epochs: int) -> int:
+    """Epochs of the segmentor's pre-training in a training of other length than the bundle's, rounded down."""
+    own = ConfigParser.load_config_file(bundle_root / "configs" / "train.json")
+    return max_epochs * int(own["pretrain_epochs"]) // int(own["max_epochs"])
 
 
 def build_federated_network(bundle_root: str | Path, settings: Mapping[str, Any] | None = None) -> HiDiff:

@@ -71,7 +71,7 @@ def attach_handlers(
             that is validated, of the pre-training. Where the validation cases train, that of the newest validation.
         val_interval: epochs between validations.
         seed: the run's seed.
-        resume_from: a state to take up; None means the newest, or a fresh start.
+        resume_from: a state to take up; None means the newest, or a fresh start; see `ResumableTraining`.
         max_epochs: epochs in all, over which the learning rates decay; the trainer's where it is left out. In a
             federation the trainer knows those of one round only.
         is_federated: rounds over several sites: each begins with weights from outside, which the running average takes
@@ -135,6 +135,7 @@ def attach_handlers(
             resume_from=resume_from,
             settings={
                 "seed": seed,
+                "pretrain_epochs": alternation.pretrain_epochs,
                 "segmentor_epochs": alternation.segmentor_epochs,
                 "train_sections": [*train_sections],
                 **({} if datalist_file is None else {"datalist_sha256": hash_file(Path(datalist_file))}),

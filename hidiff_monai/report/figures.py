@@ -47,7 +47,7 @@ def overview(arrays: Arrays) -> bytes:
         arrays: a case of the evaluation folder: image (H, W, 3) uint8; label, region (H, W); prior, refined (H, W)
             probabilities; entropy (H, W) in nats; threshold, that of both or (2,), of prior and refined.
     """
-    prior, refined = _masks(arrays)
+    prior, refined = masks(arrays)
     errors = error_map(refined, arrays["label"] > 0, arrays["region"] > 0)
     pictures = {
         "image": arrays["image"],
@@ -115,7 +115,7 @@ def trajectory(arrays: Arrays) -> bytes:
 
 def thumbnail(arrays: Arrays, width: int = 88) -> bytes:
     """The error map of the refined mask, `width` pixels wide, for the table of cases."""
-    errors = error_map(_masks(arrays)[1], arrays["label"] > 0, arrays["region"] > 0)
+    errors = error_map(masks(arrays)[1], arrays["label"] > 0, arrays["region"] > 0)
     picture = Image.fromarray(errors).resize((width, round(width * _aspect(errors))), Image.Resampling.BOX)
     return palette_png(picture, picture_palette(errors))
 
@@ -282,7 +282,7 @@ def _heat_bar_below(figure: Figure, axes: Axes) -> None:
     heat_bar(figure, place.x0, place.width)
 
 
-def _masks(arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
+def masks(arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
     """Prior and refined mask of a case, (H, W) bool."""
     of_prior, of_refined = np.broadcast_to(arrays["threshold"], 2)
     return arrays["prior"] > of_prior, arrays["refined"] > of_refined

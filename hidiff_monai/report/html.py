@@ -177,7 +177,8 @@ def _cases(evaluation_dir: Path, rows: Sequence[Mapping[str, Any]], comparison: 
 def _case_uncertainty(arrays: Mapping[str, np.ndarray]) -> float:
     """As the inferer's `case_uncertainty`, of images whose rows do not tell it: in early evaluations."""
     inside = arrays["region"] > 0
-    return float(arrays["entropy"][inside].sum() / max((arrays["refined"][inside] > 0.5).sum(), 1))
+    _, refined = figures.masks(arrays)
+    return float(arrays["entropy"][inside].sum() / max(refined[inside].sum(), 1))
 
 
 def featured(gain: np.ndarray) -> list[tuple[str, int]]:

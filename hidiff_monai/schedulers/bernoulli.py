@@ -81,21 +81,25 @@ class BernoulliScheduler(Scheduler):
         Raises:
             ValueError: when the number is not an integer in [1, T].
         """
-        is_integer = isinstance(num_inference_steps, int) and not isinstance(num_inference_steps, bool)
-        if not is_integer or not 1 <= num_inference_steps <= self.num_train_timesteps:
-            raise ValueError(
-                f"num_inference_steps is {num_inference_steps!r}; expected an integer from 1 to "
-                f"{self.num_train_timesteps}, the T the refiner was trained with"
-            )
-        self.num_inference_steps = num_inference_steps
+        if not isinstance(num_inference_steps, int) or isinstance(num_inference_steps, bool):
+            raise ValueError(f"num_inference_steps is {num_inference_steps!r}; expected an integer")
         steps = self.inference_timesteps(num_inference_steps)
+        self.num_inference_steps = num_inference_steps
         self.timesteps = torch.tensor(steps, device=device or self.alphas_cumprod.device)
 
     def inference_timesteps(self, num_inference_steps: int) -> List[int]:
         """The timesteps in falling order; the step after the last leads to y_0.
 
         Python's numbers: no GPU is waited for, and an exported chain knows its length.
+
+        Raises:
+            ValueError: when the number is not in [1, T].
         """
+        if num_inference_steps < 1 or num_inference_steps > self.num_train_timesteps:
+            raise ValueError(
+                f"num_inference_steps is {num_inference_steps}; expected an integer from 1 to "
+                f"{self.num_train_timesteps}, the T the refiner was trained with"
+            )
         last, stride = self.num_train_timesteps - 1, float(self.num_train_timesteps) / num_inference_steps
         return [int(round(last - i * stride)) for i in range(num_inference_steps)]
 

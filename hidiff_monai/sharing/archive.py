@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from hidiff_monai.io import write_atomically
-from hidiff_monai.sharing.files import LARGE_FILES, list_published, read_metadata
+from hidiff_monai.sharing.files import LARGE_FILES, list_published, read_large_files, read_metadata
 
 MOMENT = (2022, 5, 30, 0, 0, 0)  # the zoo's: the same files make the same archive
 
@@ -21,12 +21,18 @@ def zip_bundle(bundle: str | Path, folder: str | Path) -> Path:
         folder: receives the archive.
 
     Raises:
-        ValueError: if ``folder`` is named like an archive, or the bundle has no metadata.
+        ValueError: if ``folder`` is named like an archive, the bundle has no metadata, or a large file is not there.
     """
     source, target = Path(bundle).expanduser().absolute(), Path(folder).expanduser()
     name = f"{source.name}_v{read_metadata(source)['version']}.zip"
     if target.suffix == ".zip":
         raise ValueError(f"--zip {folder}; expected a folder, in which {name} is written: give {target.parent}")
+    absent = [path for path in read_large_files(source) if not (source / path).is_file()]
+    if absent:
+        raise ValueError(
+            f"{source}: {', '.join(absent)} of {LARGE_FILES[0]} not there; expected every file in the archive: "
+            f"python -m monai.bundle download_large_files --bundle_path {source}"
+        )
     with (
         write_atomically(target / name) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,

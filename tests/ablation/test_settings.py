@@ -69,6 +69,7 @@ def test_other_settings_are_named_and_the_file_stays(tmp_path: Path) -> None:
         (["drove"], "drove is no bundle's folder; expected one with configs/, or one of ['acdc'"),
         (["drive", "--variants", "v9"], "got variants ['v9']"),
         (["drive", "--max_epochs", "4"], "pretrain_epochs is 12, max_epochs 4; expected pre-training and"),
+        (["drive", "--max_epoch", "4"], "did you mean --max_epochs?"),
         (["drive", "--alternation#segmentor_epochs", "18"], "got overrides ['alternation#segmentor_epochs']; expected"),
     ],
 )
@@ -78,4 +79,4 @@ def test_mistakes_end_in_a_sentence(
     with pytest.raises(SystemExit):
         main(["ablate", *line, "--output_dir", str(tmp_path / "out")])
     assert message in capsys.readouterr().err
-    assert not (tmp_path / "out" / "seed_0").exists()
+    assert not (tmp_path / "out").exists()  # so that the line, mended, finds no settings of another

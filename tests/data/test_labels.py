@@ -56,6 +56,14 @@ def test_blurred_masks_and_grey_in_colour_pass_the_threshold():
     assert _findings(np.zeros((4, 4, 1)), label_threshold=127) == []
 
 
+def test_channels_of_a_volume_are_no_grey_picture_in_colour():
+    """One-hot 0 and 1 differ by less than the tint of a picture, and two classes of three would be lost."""
+    one_hot = np.eye(3, dtype=np.uint8)[np.arange(24).reshape(2, 3, 4) % 3]
+    ((found, *_),) = check_label(Pixels(one_hot, np.eye(4)), {"label_values": {"0": 0, "1": 1}})
+    assert found.startswith("3 channels")
+    assert list(check_label(Pixels(one_hot[0], None), {"label_values": {"0": 0, "1": 1}})) == []
+
+
 def test_masks_that_would_read_as_empty_or_are_none_are_found():
     ((found, _, mend),) = _findings(np.eye(4)[..., None], label_threshold=127)
     assert found == "no grey value above 127, though up to 1" and "reads as empty" in mend

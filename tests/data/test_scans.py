@@ -63,6 +63,26 @@ def test_every_missing_sequence_is_named(volume: np.ndarray, tmp_path: Path) -> 
         list_volumes(tmp_path / "p3")
 
 
+def test_names_of_sequences_may_have_parts(volume: np.ndarray, tmp_path: Path) -> None:
+    for name in ("p_1_t1_pre", "p_1_t1_post"):
+        write(tmp_path / f"{name}.nii.gz", volume)
+    (item,) = list_volumes(tmp_path, ["t1_post", "t1_pre"])
+    assert item["id"] == "p_1"
+    assert [Path(file).name for file in item["image"]] == ["p_1_t1_post.nii.gz", "p_1_t1_pre.nii.gz"]
+    with pytest.raises(ValueError, match="expected a name of its own for each channel"):
+        list_volumes(tmp_path, ["image", "image"])
+
+
+def test_a_form_that_is_not_valid_is_left_out(volume: np.ndarray, tmp_path: Path) -> None:
+    """A quaternion a hair too long, as other programs write it; the file lies where its sform says."""
+    image = nibabel.Nifti1Image(volume, np.diag([2, 2, 3, 1]))
+    image.header["qform_code"], image.header["quatern_b"] = 1, 1.00001
+    nibabel.save(image, tmp_path / "x.nii.gz")
+    loaded = LoadScand()({"image": str(tmp_path / "x.nii.gz")})["image"]
+    assert loaded.meta["nifti_codes"][0] == 0 and loaded.meta["nifti_codes"][1] > 0
+    np.testing.assert_array_equal(loaded.meta["source_affine"], np.diag([2, 2, 3, 1]))
+
+
 def test_patients_of_one_folder_are_kept_apart_and_names_must_differ(volume: np.ndarray, tmp_path: Path) -> None:
     for name in ("p1_t1", "p1_t2", "p2_t1", "p2_t2"):
         write(tmp_path / f"{name}.nii.gz", volume)
@@ -138,6 +158,7 @@ def test_acquired_planes_stay_planes_whatever_their_place_in_the_body(tmp_path, 
     load = LoadScand(acquired=True)
     for name in ("bare", "scaled", "heart"):
         image = load({"image": str(tmp_path / f"{name}.nii.gz")})["image"]
+        assert image.meta["acquired"]  # so that pictures of it are not turned as those in RAS
         np.testing.assert_array_equal(image[0].numpy(), picture)
         back = on_source_grid(image[0].numpy(), image.meta)
         np.testing.assert_array_equal(back, np.asarray(nibabel.load(tmp_path / f"{name}.nii.gz").dataobj))

@@ -86,6 +86,47 @@ def test_where_no_state_can_be_read_none_is_offered(tmp_path: Path) -> None:
     assert "last good" not in str(error.value)
 
 
+def test_the_same_line_again_goes_on_and_does_not_begin_again(tmp_path: Path) -> None:
+    """--resume_from another run's state, interrupted, and given once more."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    run(first, {"network": nn.Linear(1, 1)}, 3)
+    given = first / "resume_3.pt"
+    assert run(second, {"network": nn.Linear(1, 1)}, 6, resume_from=given) == [4, 5, 6]
+    assert run(second, {"network": nn.Linear(1, 1)}, 8, resume_from=given) == [7, 8]
+    assert run(second, {"network": nn.Linear(1, 1)}, 9) == [9]  # and without it
+    assert run(second, {"network": nn.Linear(1, 1)}, 10, resume_from=given) == [10]
+    with pytest.raises(ValueError, match=r"resume_4.pt: there is no such checkpoint"):
+        run(second, {"network": nn.Linear(1, 1)}, 11, resume_from=first / "resume_4.pt")
+    other = tmp_path / "other"
+    run(other, {"network": nn.Linear(1, 1)}, 11)
+    assert run(second, {"network": nn.Linear(1, 1)}, 12, resume_from=other / "resume_11.pt") == [12]
+
+
+def test_what_keeps_a_state_of_elsewhere_from_being_taken_up_is_left_out(tmp_path: Path) -> None:
+    settings = {"learning_rate": 0.1}
+    run(tmp_path / "a", {"network": nn.Linear(1, 1)}, 1, settings=settings)
+    for folder, mend in (("a", "use another output_dir"), ("b", "leave out resume_from")):
+        given = tmp_path / "a" / "resume_1.pt"
+        with pytest.raises(ValueError, match=rf"learning_rate 0.1, this one has 0.2: set it as it was, or {mend}"):
+            run(tmp_path / folder, {"network": nn.Linear(1, 1)}, 2, resume_from=given, settings={"learning_rate": 0.2})
+
+
+def test_an_earlier_state_of_the_same_run_is_gone_back_to_as_long_as_it_is_there(tmp_path: Path) -> None:
+    run(tmp_path, {"network": nn.Linear(1, 1)}, 3)
+    given = tmp_path / "resume_2.pt"
+    assert run(tmp_path, {"network": nn.Linear(1, 1)}, 5, resume_from=given) == [3, 4, 5]
+    assert names(tmp_path) == ["resume_4.pt", "resume_5.pt"]
+    assert run(tmp_path, {"network": nn.Linear(1, 1)}, 6, resume_from=given) == [6]
+
+
+def test_files_of_other_names_are_neither_read_nor_removed(tmp_path: Path) -> None:
+    run(tmp_path, {"network": nn.Linear(1, 1)}, 1)
+    for name in ("resume_best.pt", "resume_1_backup.pt"):
+        (tmp_path / name).write_bytes(b"of the user's own")
+    assert run(tmp_path, {"network": nn.Linear(1, 1)}, 5) == [2, 3, 4, 5]
+    assert names(tmp_path) == ["resume_1_backup.pt", "resume_4.pt", "resume_5.pt", "resume_best.pt"]
+
+
 def test_a_missing_resume_from_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nowhere.pt: there is no such checkpoint"):
         run(tmp_path, {}, 3, resume_from=tmp_path / "nowhere.pt")
@@ -125,7 +166,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_training(tmp_path: Path)
         BestModelSaver(below / "model.pt", nn.Linear(1, 1), "dice").attach(build_engine(1))
 
 
-def test_the_best_model_is_flat_and_is_replaced_only_by_a_better_one(tmp_path: Path, make_network: Callable) -> None:
+def test_the_best_model_is_flat_and_is_replaced_only_by_one_as_good(tmp_path: Path, make_network: Callable) -> None:
     network, path = make_network(), tmp_path / "models" / "model.pt"
     saver, evaluator = BestModelSaver(path, network, "dice"), build_engine(1)
     saver.attach(evaluator)
@@ -135,7 +176,7 @@ def test_the_best_model_is_flat_and_is_replaced_only_by_a_better_one(tmp_path: P
         network.refiner.correction.bias.data.fill_(float(step))
         evaluator.run([0], max_epochs=1)
         saved.append(float(torch.load(path, weights_only=True)["refiner.correction.bias"]))
-    assert saved == [0.0, 0.0, 0.0, 0.0, 4.0]
+    assert saved == [0.0, 0.0, 0.0, 3.0, 4.0]  # where labels hold no foreground, every score is 0
     assert saver.state_dict() == {"best": 0.6}
     assert os.listdir(path.parent) == ["model.pt"]
     fresh = make_network(seed=5)
@@ -170,6 +211,21 @@ def test_a_best_score_that_is_forgotten_yields_to_a_lower_one(tmp_path: Path, ma
         evaluator.run([0], max_epochs=1)
         saved.append(float(torch.load(path, weights_only=True)["refiner.correction.bias"]))
     assert saved == [0.0, 1.0, 1.0]
+
+
+def test_a_run_taken_up_elsewhere_has_a_model_there_too(tmp_path: Path, make_network: Callable) -> None:
+    network, path = make_network(), tmp_path / "model.pt"
+    saver, evaluator = BestModelSaver(path, network, "dice"), build_engine(1)
+    saver.attach(evaluator)
+    saver.load_state_dict({"best": 0.8})  # of the other folder, where that model stayed
+    scores = iter([0.6, 0.5, 0.7])
+    evaluator.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.state.metrics.update(dice=next(scores)))
+    saved = []
+    for step in range(3):
+        network.refiner.correction.bias.data.fill_(float(step))
+        evaluator.run([0], max_epochs=1)
+        saved.append(float(torch.load(path, weights_only=True)["refiner.correction.bias"]))
+    assert saved == [0.0, 0.0, 2.0]
 
 
 def test_a_run_with_other_settings_is_not_taken_up(tmp_path: Path) -> None:

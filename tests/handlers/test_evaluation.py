@@ -98,6 +98,7 @@ def test_threshold_decides_what_is_foreground(tmp_path: Path) -> None:
     writer = EvaluationWriter(tmp_path, ["vessel"], threshold=0.92)
     run(writer, [case("a", "picture")])
     assert [(row["tp"], row["fp"]) for row in writer.rows] == [(2, 1), (0, 0)]
+    assert writer.rows[1]["uncertainty"] == pytest.approx(16 * 0.25)  # of the mask as it was cut, here an empty one
 
 
 def test_a_temperature_moves_the_refined_mask_s_threshold_only(tmp_path: Path) -> None:

@@ -85,6 +85,13 @@ def test_the_picture_of_a_class_is_its_largest_slice_upright(written: tuple[Volu
     assert np.array_equal(arrays["refined"], arrays["label"])
 
 
+def test_a_plane_kept_as_it_was_acquired_is_shown_as_it_is(tmp_path: Path) -> None:
+    evaluate(tmp_path, [{"id": "0001", "spacing": SPACING, "acquired": True}])
+    arrays = np.load(tmp_path / "arrays" / "0001_liver.npz")
+    assert arrays["image"].shape == (6, 8, 3) and tuple(np.argwhere(arrays["image"][..., 0] == 255)[0]) == (1, 6)
+    assert arrays["label"][1:3, 5:7].sum() == 4 == arrays["label"].sum()
+
+
 def test_every_slice_has_its_row(written: tuple[VolumeEvaluationWriter, Path]) -> None:
     rows = [row for row in read_cases(written[1], "slices") if row["target"] == "liver"]
     prior = {row["slice"]: row for row in rows if row["method"] == "prior"}

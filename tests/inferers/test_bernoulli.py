@@ -223,6 +223,8 @@ def test_chains_of_every_flip_count_for_the_uncertainty(network: HiDiff) -> None
         ({"temperature": 0}, "temperature is 0; expected a number above 0"),
         ({"outputs": ("refined", "mean")}, r"outputs holds \['mean'\]; expected some of"),
         ({"outputs": ()}, "outputs holds nothing"),
+        ({"num_inference_steps": 0}, "num_inference_steps is 0; expected 1 or more, or None"),
+        ({"num_samples": -1}, "num_samples is -1; expected 1 or more, or None"),
         ({"sampler": "soft"}, "sampler is 'soft'; expected one of"),
         ({"flip_axes": [2]}, r"flip_axes is \[2\]; expected a list of 0, which flips the rows, and 1, the columns"),
         ({"flip_axes": [[0]]}, r"flip_axes is \[\[0\]\]; expected a list"),

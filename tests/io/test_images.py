@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from hidiff_monai.data import LoadPhotographd
+from hidiff_monai.data import LoadPhotographd, read_pixels
 from hidiff_monai.io.images import read_photograph, write_mask
 
 GREY = np.arange(24, dtype=np.uint8).reshape(6, 4) * 10
@@ -23,6 +23,19 @@ def test_a_mask_looks_like_its_photograph_to_every_reader(tmp_path: Path, orient
     with Image.open(tmp_path / "mask.png") as mask:
         np.testing.assert_array_equal(np.asarray(mask), GREY)  # to those who ignore EXIF
         np.testing.assert_array_equal(np.asarray(ImageOps.exif_transpose(mask)), photograph.pixels[..., 0])
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_turned_tiff_shows_what_the_same_png_shows(tmp_path: Path, orientation: int, dtype: type) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    for ending in ("tif", "png"):
+        Image.fromarray(GREY.astype(dtype)).save(tmp_path / f"x.{ending}", exif=exif)
+    tiff, png = (read_photograph(tmp_path / f"x.{ending}") for ending in ("tif", "png"))
+    np.testing.assert_array_equal(tiff.pixels, png.pixels)
+    assert tiff.orientation == png.orientation == orientation
+    np.testing.assert_array_equal(*(read_pixels(tmp_path / f"x.{ending}").array for ending in ("tif", "png")))
 
 
 def test_sixteen_bits_are_kept(tmp_path: Path) -> None:

@@ -100,6 +100,19 @@ def make(folder: Path, kind: str) -> list[str]:
     return series.make_series(folder / "ct", stored, orientation=series.OBLIQUE, tilt=0.6 * (kind == "tilted"))
 
 
+def test_a_contour_of_more_than_64_kib_can_be_read_again(tmp_path: Path) -> None:
+    """A comb with a tooth a pixel: explicit value representations have 16 bits for a contour's length."""
+    volume = read_series(series.make_series(tmp_path / "ct", np.zeros((96, 96, 2), np.int16)))
+    mask = np.zeros(volume.array.shape, np.uint8)
+    mask[::2] = 1
+    mask[:, 40] = 1
+    write_rtstruct(tmp_path / "rt.dcm", mask, volume, ["lung"], "0.1")
+    contours = pydicom.dcmread(tmp_path / "rt.dcm").ROIContourSequence[0].ContourSequence
+    assert {contour["ContourData"].VR for contour in contours} == {"DS"}
+    assert max(sum(len(str(value)) + 1 for value in contour.ContourData) for contour in contours) > 2**16
+    np.testing.assert_array_equal(read_back(tmp_path / "rt.dcm", volume, 1), mask > 0)
+
+
 def test_names_codes_colours_and_references(tmp_path: Path) -> None:
     volume = read_series(make(tmp_path, "oblique"))
     mask = np.zeros(volume.array.shape, np.uint8)

@@ -5,17 +5,100 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
+from PIL import Image
 from pydicom.dataset import Dataset
 
 pytest.importorskip("monailabel", reason="MONAI Label has its own environment: make test-label")
 
-from hidiff_monai.label.collected import segments_of  # noqa: E402
+from hidiff_monai.label.collected import collect_cases, segments_of  # noqa: E402
+from hidiff_monai.label.served import ServedBundle  # noqa: E402
+from hidiff_monai.label.strategy import MostUncertain  # noqa: E402
+
+BUNDLES = Path(__file__).parents[2] / "bundles"
+
+
+class Store:
+    """As much of a datastore as is asked for here: images of a folder, labels of some of them."""
+
+    def __init__(self, folder: Path, labels: dict[str, Path]) -> None:
+        self.folder, self.labels = folder, labels
+
+    def datalist(self) -> list[dict[str, str]]:
+        return [{"image": self.get_image_uri(image), "label": str(file)} for image, file in self.labels.items()]
+
+    def get_image_uri(self, image: str) -> str:
+        return str(next(self.folder.glob(f"{image}.*")))
+
+    def get_labeled_images(self) -> list[str]:
+        return list(self.labels)
+
+    def get_unlabeled_images(self) -> list[str]:
+        names = [file.name.partition(".")[0] for file in self.folder.glob("*.*")]
+        return [name for name in names if name not in self.labels]
+
+    def get_image_info(self, image: str) -> dict[str, float]:
+        return {"uncertainty": float(len(image))}
+
+    def get_label_info(self, image: str, tag: object) -> dict[str, object]:
+        return {}
+
 
 SPEC = importlib.util.spec_from_file_location("series", Path(__file__).parents[1] / "io" / "series.py")
 assert SPEC is not None and SPEC.loader is not None
 series = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(series)
+
+
+def picture(file: Path, value: int) -> Path:
+    file.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.full((4, 6), value, np.uint8)).save(file)
+    return file
+
+
+def test_an_empty_label_does_not_choose_the_epoch(tmp_path: Path) -> None:
+    values = {"a": 0, "b": 255, "c": 255, "d": 0}
+    labels = {name: picture(tmp_path / "labels" / f"{name}.png", value) for name, value in values.items()}
+    for name in values:
+        picture(tmp_path / "images" / f"{name}.png", 9)
+    served, store = ServedBundle(BUNDLES / "kvasir_seg", tmp_path), Store(tmp_path / "images", labels)
+    cases = collect_cases(served, store, 0.25, tmp_path / "data")
+    assert [case.section for case in cases] == ["training", "training", "validation", "training"]
+    cases = collect_cases(served, store, 0.5, tmp_path / "half")  # two of the four would leave nothing but empty ones
+    assert [case.section for case in cases] == ["training", "training", "validation", "training"]
+    one = Store(tmp_path / "images", {name: labels[name] for name in ("a", "b")})
+    assert [case.section for case in collect_cases(served, one, 0.5, tmp_path / "one")] == ["validation", "training"]
+    only_empty = Store(tmp_path / "images", {name: labels[name] for name in ("a", "d")})
+    cases = collect_cases(served, only_empty, 0.5, tmp_path / "more")
+    assert [case.section for case in cases] == ["training", "validation"]
+
+
+def test_one_label_is_enough_for_a_case_of_four_files(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for patient in ("p", "q"):
+        for sequence in ("t1", "t1ce", "t2", "flair"):
+            (images / f"{patient}_{sequence}.nii.gz").write_bytes(b"x")
+    served = ServedBundle(BUNDLES / "brats", tmp_path)
+    label = images / "p_t1.nii.gz"
+    store = Store(images, {"p_t1": label})
+    assert MostUncertain("uncertainty", served)({}, store) == {"id": "q_flair"}
+    store = Store(images, {"p_t1": label, "q_t1": label})
+    assert MostUncertain("uncertainty", served)({}, store) is None
+
+
+def test_a_case_that_is_labelled_twice_is_refused(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    zeros = np.zeros((2, 3, 4), np.uint8)
+    for sequence in ("t1", "t1ce", "t2", "flair"):
+        nibabel.save(nibabel.Nifti1Image(zeros, np.eye(4)), images / f"p_{sequence}.nii.gz")
+    store = Store(images, {"p_t1": images / "p_t1.nii.gz", "p_t1ce": images / "p_t1.nii.gz"})
+    with pytest.raises(ValueError, match="case p has labels of p_t1.nii.gz and p_t1ce.nii.gz; expected one"):
+        collect_cases(ServedBundle(BUNDLES / "brats", tmp_path), store, 0.5, tmp_path / "data")
+
 
 SAID = [{"name": "liver", "idx": 2}, {"name": "spleen", "idx": 1}]
 

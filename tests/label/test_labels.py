@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hidiff_monai.data import read_pixels
 from hidiff_monai.io.errors import find_value_error
+from hidiff_monai.io.images import read_orientation, write_mask
 from hidiff_monai.label import command
 from hidiff_monai.label.command import serve_bundle
 from hidiff_monai.label.labels import write_classes
@@ -69,6 +71,20 @@ def test_a_picture_of_one_class_may_have_any_value(tmp_path: Path) -> None:
         write_classes(tmp_path / "saved.png", tmp_path / "b", NAMES)
 
 
+def test_the_edge_of_a_soft_brush_is_cut_at_half(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 12, 127, 128, 255]], np.uint8)).save(tmp_path / "saved.png")
+    file = write_classes(tmp_path / "saved.png", tmp_path / "a", ("vessel",))
+    np.testing.assert_array_equal(np.asarray(Image.open(file)), [[0, 0, 0, 1, 1]])
+
+
+def test_a_turned_picture_stays_turned(tmp_path: Path) -> None:
+    mask = np.tri(5, 7, dtype=np.uint8)
+    write_mask(tmp_path / "saved.png", mask * 255, orientation=6)
+    file = write_classes(tmp_path / "saved.png", tmp_path / "a", ("vessel",))
+    assert read_orientation(file) == 6  # as its image, else `hidiff check` refuses the pair
+    np.testing.assert_array_equal(read_pixels(file).array[..., 0], mask)
+
+
 @pytest.mark.parametrize("name", ["a.seg.nrrd", "a.mha"])
 def test_a_format_that_is_not_read_says_which_are(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
@@ -103,11 +119,37 @@ def test_latest_weights_are_those_of_the_last_training(tmp_path: Path) -> None:
         served.weights("best")
 
 
+def test_a_temperature_is_not_for_the_weights_of_a_reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = []
+    monkeypatch.setattr("hidiff_monai.label.served.load_model", lambda *_, overrides: asked.append(overrides))
+    nibabel.save(nibabel.Nifti1Image(np.zeros((2, 3, 4), np.uint8), AFFINE), tmp_path / "heart.nii.gz")
+    served = ServedBundle(BUNDLES / "acdc", tmp_path)
+    served.open(tmp_path / "heart.nii.gz", "cpu")
+    served.trained.parent.mkdir()
+    served.trained.write_bytes(b"x")
+    served.open(tmp_path / "heart.nii.gz", "cpu")
+    assert asked == [{}, {"temperature": 1.0}]
+
+
 def test_without_monai_label_the_environment_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "monailabel", None)
     with pytest.raises(ValueError, match="monailabel is not installed here; .*make label"):
         serve_bundle(BUNDLES / "acdc", output=tmp_path / "output")
     assert not (tmp_path / "output").exists()
+
+
+def test_a_folder_of_images_that_is_not_there_is_not_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(command, "find_spec", lambda name: object())
+    with pytest.raises(ValueError, match="--studies .*scnas: there is no such folder"):
+        serve_bundle(BUNDLES / "acdc", studies=str(tmp_path / "scnas"), output=tmp_path / "output")
+    assert not (tmp_path / "scnas").exists()
+
+
+def test_a_dicom_server_is_not_asked_for_an_unknown_modality(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(command, "find_spec", lambda name: object())
+    monkeypatch.delenv(command.SEARCH_FILTER, raising=False)
+    with pytest.raises(ValueError, match="modality of drive is .*; expected CT or MR"):
+        serve_bundle(BUNDLES / "drive", studies="http://127.0.0.1:1/dicom-web", output=tmp_path / "output")
 
 
 def test_a_checkpoint_that_is_not_there_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

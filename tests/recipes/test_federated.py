@@ -15,7 +15,7 @@ from monai.fl.utils.constants import WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
 from hidiff_monai.data import write_phantoms
-from hidiff_monai.recipes import build_federated_network, federated_client
+from hidiff_monai.recipes import build_federated_network, federated, federated_client
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "drive"
 WIDTHS = [4, 4, 4, 4, 4, 4]
@@ -48,6 +48,17 @@ def make_client(tmp_path: Path) -> Callable[[int], MonaiAlgo]:
         return client
 
     return make
+
+
+@pytest.mark.parametrize(("settings", "epochs"), [({}, 2), ({"pretrain_epochs": 3}, 3)])
+def test_pre_training_has_its_share_of_the_rounds(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], epochs: int
+) -> None:
+    """12 of 22 epochs, at 5 rounds 2: else the refiner of a short federation would never train."""
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(federated, "MonaiAlgo", lambda *_, **options: told.append(options["train_kwargs"]))
+    federated_client(BUNDLE, settings, rounds=5)
+    assert (told[0]["pretrain_epochs"], told[0]["max_epochs"]) == (epochs, 5)
 
 
 def largest_change(difference: Weights, part: str) -> float:

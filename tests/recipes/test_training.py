@@ -105,6 +105,12 @@ def test_a_run_is_taken_up_with_the_same_split_wherever_it_lies(tmp_path: Path, 
         train(AlternateCollaborativeHandler(0), [0.1, 0.2, 0.3], datalist_file=other)
 
 
+def test_a_quick_look_is_not_taken_up_by_a_training_of_another_schedule(train: Callable) -> None:
+    train(AlternateCollaborativeHandler(1), [0.1, 0.2])
+    with pytest.raises(ValueError, match="comes from a run with pretrain_epochs 1, this one has 4"):
+        train(AlternateCollaborativeHandler(4), [0.1] * 6)
+
+
 def test_an_epoch_added_to_a_run_trains_at_the_new_schedule_s_rate(tmp_path: Path, train: Callable) -> None:
     for epochs in (1, 2):
         train(AlternateCollaborativeHandler(0), [0.1] * epochs)

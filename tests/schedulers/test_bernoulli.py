@@ -253,6 +253,13 @@ def test_timesteps_start_at_the_noisiest(num_train_timesteps):
         assert timesteps[0] == num_train_timesteps - 1 and timesteps[-1] >= 0 and (timesteps.diff() < 0).all()
 
 
+@pytest.mark.parametrize("num_steps", [0, -1, T + 1])
+def test_a_chain_of_no_length_is_refused_where_it_is_run(scheduler, num_steps):
+    """-1 steps would give the prior and call it refined."""
+    with pytest.raises(ValueError, match=rf"num_inference_steps is {num_steps}; expected an integer from 1 to"):
+        scheduler.inference_timesteps(num_steps)
+
+
 @pytest.mark.parametrize("num_steps", [0, -1, T + 1, 2.5, "3", None])
 def test_set_timesteps_refuses(scheduler, num_steps):
     with pytest.raises(ValueError, match=rf"{re.escape(repr(num_steps))}.*expected"):

@@ -199,6 +199,15 @@ def test_the_archive_has_a_name_of_its_own(trained: Path) -> None:
         zip_bundle(trained, "a/my.zip")
 
 
+def test_an_archive_lacks_no_large_file(bundle: Path, tmp_path: Path) -> None:
+    (bundle / "large_files.yml").write_text(
+        "large_files:\n- {path: models/model.ts, url: https://example.org/m, hash_type: md5, hash_val: '1'}\n"
+    )
+    with pytest.raises(ValueError, match=r"models/model\.ts of large_files\.yml not there; expected every file"):
+        zip_bundle(bundle, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 class Hub:
     """Stands in for huggingface_hub: keeps what would go over the network."""
 

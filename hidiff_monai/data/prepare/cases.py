@@ -16,6 +16,7 @@ from hidiff_monai.io import hash_file, write_atomically
 from hidiff_monai.io.geometry import cut_axes, mean_and_deviation, slice_axis, spacing_mm
 
 from ..reading import UNREADABLE, Pixels, read_pixels
+from ..scans import wrong_unit
 from ..validate import Problem, describe_unreadable, find_problems
 
 FORMAT_VERSION = 3  # raise it when the same raw files would give other slices or another geometry
@@ -132,6 +133,9 @@ def _check_grid(case: RawCase, key: str, file: Path, pixels: Pixels, volume_set:
         return [problem_of(case, key, file, f"grid {pixels.spatial_shape}", "a NIfTI volume (X, Y, Z)", mend)]
     if not np.isfinite(pixels.affine).all() or np.linalg.matrix_rank(pixels.affine) < 4:
         return [problem_of(case, key, file, "an affine that cannot be inverted", "voxel to world in mm", mend)]
+    unit = wrong_unit(file)
+    if unit is not None:
+        return [problem_of(case, key, file, f"the unit {unit}", "mm", "scale the affine and set the unit")]
     depth = pixels.spatial_shape[slice_axis(cut_axes(pixels.affine, volume_set.acquired))]
     if volume_set.depth not in (None, depth):
         return [problem_of(case, key, file, f"{depth} axial slices", f"{volume_set.depth}", mend)]

@@ -223,7 +223,7 @@ def _write_volumes(
     cases = [RawCase(case.id, case.patient, sections[case.patient], case.images, case.label) for case in files]
     datalist = prepare_volumes(volume_set, cases, output, problems)
     if len(patterns) > 1:
-        content = {**read_datalist(datalist), "channel_names": [_channel_name(pattern) for pattern in patterns]}
+        content = {**read_datalist(datalist), "channel_names": _channel_names(patterns)}
         with write_atomically(datalist) as temporary:
             temporary.write_text(datalist_text(content), encoding="utf-8")
     return datalist
@@ -260,8 +260,17 @@ def _count_channels(images: Iterable[Path]) -> int:
     raise ValueError("no image can be read; expected pictures: correct --images")
 
 
-def _channel_name(pattern: str) -> str:
-    """ "t1" of "a/{id}_t1.nii.gz", "T1" of "T1/{id}.nii.gz"."""
+def _channel_names(patterns: Sequence[str]) -> list[str]:
+    """What tells the patterns apart, from their end: "t1" of "a/{id}_t1.nii.gz", "T1" of "{id}/T1/image.nii.gz"."""
+    parts = [_fixed_parts(pattern) for pattern in patterns]
+    for place in range(1, min(map(len, parts)) + 1):
+        names = [of_pattern[-place] for of_pattern in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(number) for number in range(1, len(patterns) + 1)]
+
+
+def _fixed_parts(pattern: str) -> list[str]:
     parts = [part for part in re.split(r"[/{}*]", re.sub(r"\{\w+\}", "*", pattern)) if part not in NIFTI_SUFFIXES]
     names = [part.removesuffix(".gz").removesuffix(".nii").strip("_-. ") for part in parts]
-    return [name for name in names if name][-1]
+    return [name for name in names if name]

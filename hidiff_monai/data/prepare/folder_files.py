@@ -73,7 +73,11 @@ class Pattern:
         glob = PLACEHOLDER.sub("*", re.sub(r"[\[?]", r"[\g<0>]", self.text))
         paths = (file.relative_to(folder) for file in folder.glob(glob) if file.is_file())
         shown = sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
-        return {path: key for path in shown if (key := self.match(path)) is not None}
+        found = {path: key for path in shown if (key := self.match(path)) is not None}
+        for path in found:
+            if path.encode("utf-8", "replace").decode() != path:
+                raise ValueError(f"{ascii(path)}: a name that is no UTF-8; expected text: rename it, as with convmv")
+        return found
 
     def fill(self, key: Key) -> str:
         """The path of a key; `*` stays."""

@@ -29,7 +29,7 @@ def write_image_datalist(head: dict[str, Any], sections: dict[str, list[Case]], 
         head: "name", "channels" and whatever else stands above the cases; its "note" is followed by what is known of
             look-alikes in two sections.
         sections: the cases of "training", "validation" and "test", with paths relative to the source. Training and
-            validation are dealt into the folds of a cross-validation, patient by patient.
+            validation are dealt into the folds of a cross-validation, by patients or video sequences.
         source: the folder with the images.
         output: the folder of the datalist.
 
@@ -44,7 +44,8 @@ def write_image_datalist(head: dict[str, Any], sections: dict[str, list[Case]], 
     require_own_folder(path, head["name"])
     root = require_folder(source)
     sections = {name: sorted(sections[name], key=_by_number) for name in SECTIONS}
-    units = {case["id"]: case.get("patient") or case["id"] for name in SECTIONS[:2] for case in sections[name]}
+    dealt = [case for name in SECTIONS[:2] for case in sections[name]]
+    units = {case["id"]: case.get("patient") or case.get("sequence") or case["id"] for case in dealt}
     note = " ".join([*filter(None, [head.get("note")]), _describe_look_alikes(sections, root)])
     with write_atomically(path) as temporary:
         text = datalist_text({**head, "note": note, **sections, "folds": deal_folds(units)})

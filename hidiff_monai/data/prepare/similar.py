@@ -31,8 +31,8 @@ def find_similar(files: Sequence[Path]) -> list[tuple[int, int]]:
 
 def _hash(file: Path) -> np.ndarray | None:
     try:
-        with Image.open(file) as image:
+        with open(file, "rb") as stream, Image.open(stream) as image:
             grey = np.asarray(image.convert("L").resize((EDGE + 1, EDGE), Image.Resampling.BILINEAR))
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
     return (grey[:, 1:] > grey[:, :-1]).ravel()

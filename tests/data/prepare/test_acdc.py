@@ -49,6 +49,7 @@ def test_real_data_gives_the_committed_split_and_goes_back_exactly(data_root, tm
     split = json.loads((data_root / "acdc/split.json").read_text())
     assert _ids(datalist)["training"] == sorted(split["train"])
     for case in load_volumes(datalist, dataset_dir, "validation"):
+        assert case["acquired"]
         raw = nibabel.load(data_root / f"acdc/volumes/{case['id']}_gt.nii.gz")
         prepared = LoadVolumed()(case)
         mask, affine = restore_to_source(prepared["label"][0].numpy(), read_geometry(case))

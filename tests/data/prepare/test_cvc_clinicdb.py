@@ -33,6 +33,16 @@ def _ids(datalist, section):
     return [case["id"] for case in datalist[section]]
 
 
+@pytest.mark.parametrize("path", [RANDOM, BY_SEQUENCE], ids=["frames", "sequences"])
+def test_no_fold_tests_a_video_that_trained(path):
+    datalist = _read(path)
+    fold_of = {name: fold for fold, ids in datalist["folds"].items() for name in ids}
+    cases = datalist["training"] + datalist["validation"]
+    assert sorted(fold_of) == sorted(case["id"] for case in cases)
+    for sequence in {sequence_of(int(case["id"])) for case in cases}:
+        assert len({fold_of[case["id"]] for case in cases if sequence_of(int(case["id"])) == sequence}) == 1
+
+
 def test_sequences_are_those_of_the_readme(data_root):
     text = (data_root / "cvc_clinicdb" / "README.txt").read_text(encoding="latin-1")
     rows = re.findall(r"\|\s+(\d+)\s+to\s+(\d+)\s+\|\s*(\d+)", text)

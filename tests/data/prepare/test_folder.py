@@ -1,6 +1,7 @@
 """Folders of one's own: patterns, patients, label values, and every file that is wrong by name."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -74,6 +75,30 @@ def test_channels_are_files_and_have_names(volumes, tmp_path):
     content = read(datalist)
     assert (content["channels"], content["channel_names"]) == (2, ["imagesTr", "t2"])
     assert np.load(dataset_dir / content["training"][0]["image"]).shape == (4, 2, 6, 5)
+
+
+def test_channels_are_named_by_what_tells_them_apart(volumes, tmp_path):
+    for number in range(8):
+        for name in ("T1", "T2"):
+            place = volumes / f"h_{number}/{name}/image.nii.gz"
+            place.parent.mkdir(parents=True)
+            shutil.copy(volumes / f"imagesTr/h_{number}.nii.gz", place)
+    layout = Layout(("{id}/T1/image.nii.gz", "{id}/T2/image.nii.gz"), "labelsTr/{id}.nii.gz")
+    assert read(prepare_folder(volumes, tmp_path / "out", layout)[1])["channel_names"] == ["T1", "T2"]
+
+
+def test_volumes_in_microns_are_refused(volumes, tmp_path):
+    image = nibabel.load(volumes / "imagesTr/h_3.nii.gz")
+    image.header.set_xyzt_units("micron")
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header), image.get_filename())
+    with pytest.raises(ValueError, match=r"imagesTr/h_3.nii.gz: the unit micron; expected mm"):
+        prepare_folder(volumes, tmp_path / "out", VOLUMES)
+
+
+def test_a_name_that_is_no_text_is_refused_with_its_bytes(pictures, tmp_path):
+    (pictures / "p0_0.png").rename(os.fsdecode(bytes(pictures / "p") + b"\xfc_0.png"))
+    with pytest.raises(ValueError, match=r"'p.udcfc_0.png': a name that is no UTF-8; expected text: rename it"):
+        prepare_folder(pictures, tmp_path / "out", PICTURES)
 
 
 def test_channels_in_another_order_are_prepared_again(volumes, tmp_path):

@@ -1,0 +1,77 @@
+"""A run that others are put together with: what it has been begun with is what it goes on with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hidiff_monai import bundle_runs, cross_validation
+from hidiff_monai.bundle_runs import SETTINGS, train_and_evaluate
+
+DRIVE = Path(__file__).parents[1] / "bundles" / "drive"
+
+
+@pytest.fixture
+def stop_training(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
+    """Sets what the next trainings leave behind before they end badly: a file, or nothing; None lets them end well."""
+    left: list[str | None] = [None]
+
+    def run(run_id: str, files: Any, settings: Mapping[str, Any]) -> None:
+        folder = Path(settings["output_dir"])
+        name = left[0] if run_id == "training" else "evaluation_test/index.html"
+        if name:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text("x")
+        if run_id == "training" and left[0] is not None:
+            raise ValueError("stopped")
+
+    monkeypatch.setattr(bundle_runs, "run_bundle", run)
+    return lambda name: left.__setitem__(0, name)
+
+
+def test_an_interrupted_training_does_not_go_on_with_other_settings(
+    stop_training: Callable[[str | None], None], tmp_path: Path
+) -> None:
+    stop_training("resume/resume_1.pt")
+    with pytest.raises(ValueError, match="stopped"):
+        train_and_evaluate(DRIVE, tmp_path, {"seed": 0, "max_epochs": 6})
+    stop_training(None)
+    with pytest.raises(ValueError, match="the rows there have max_epochs 6, now it is None"):
+        train_and_evaluate(DRIVE, tmp_path, {"seed": 0})
+    assert json.loads((tmp_path / SETTINGS).read_text()) == {"seed": 0, "max_epochs": 6}
+    assert train_and_evaluate(DRIVE, tmp_path, {"seed": 0, "max_epochs": 6}) == tmp_path / "evaluation_test"
+
+
+def test_settings_with_which_nothing_was_trained_bind_nobody(
+    stop_training: Callable[[str | None], None], tmp_path: Path
+) -> None:
+    stop_training("")
+    with pytest.raises(ValueError, match="stopped"):
+        train_and_evaluate(DRIVE, tmp_path, {"max_epoch": 6})
+    stop_training(None)
+    train_and_evaluate(DRIVE, tmp_path, {"max_epochs": 6})
+    assert json.loads((tmp_path / SETTINGS).read_text()) == {"max_epochs": 6}
+
+
+def test_folds_of_other_machines_are_compared_before_a_training(
+    stop_training: Callable[[str | None], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cross_validation, "_put_together", lambda *_: tmp_path)
+    cases = [{"id": name, "image": f"{name}.png", "label": f"{name}.png"} for name in "abc"]
+    content = {"name": "x", "label_values": {"0": 0, "255": 1}, "label_names": ["vessel"], "channels": 3}
+    folds = {"0": ["a"], "1": ["b"], "2": ["c"]}
+    datalist, other = tmp_path / "datalist.json", tmp_path / "other.json"
+    datalist.write_text(json.dumps({**content, "training": cases, "folds": folds}))
+    other.write_text(json.dumps({**content, "training": cases, "folds": {**folds, "0": ["b"], "1": ["a"]}}))
+    arguments = (DRIVE, tmp_path, tmp_path / "out")
+    assert cross_validation.run_cross_validation(*arguments, datalist, ["0"], {"max_epochs": 40}) is None
+    with pytest.raises(ValueError, match="the rows there have max_epochs 40, now it is 2"):
+        cross_validation.run_cross_validation(*arguments, datalist, ["1", "2"], {"max_epochs": 2})
+    with pytest.raises(ValueError, match="fold_0/datalist.json holds another division"):
+        cross_validation.run_cross_validation(*arguments, other, ["1", "2"], {"max_epochs": 40})
+    assert not (tmp_path / "out" / "fold_1").exists()
+    assert cross_validation.run_cross_validation(*arguments, datalist, None, {"max_epochs": 40}) == tmp_path
