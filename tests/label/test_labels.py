@@ -148,7 +148,7 @@ def test_a_folder_of_images_that_is_not_there_is_not_made(monkeypatch: pytest.Mo
 def test_a_dicom_server_is_not_asked_for_an_unknown_modality(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(command, "find_spec", lambda name: object())
     monkeypatch.delenv(command.SEARCH_FILTER, raising=False)
-    with pytest.raises(ValueError, match="modality of drive is .*; expected CT or MR"):
+    with pytest.raises(ValueError, match="modality of drive is .*; expected DICOM.s CT, MR or the like"):
         serve_bundle(BUNDLES / "drive", studies="http://127.0.0.1:1/dicom-web", output=tmp_path / "output")
 
 
