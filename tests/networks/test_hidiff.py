@@ -145,6 +145,8 @@ def test_wrong_settings_are_explained() -> None:
     network.sampler = "DDIM"
     with pytest.raises(ValueError, match="sampler is 'DDIM'; expected"):
         network(image)
-    network.sampler, network.num_inference_steps = "ddim", 11
-    with pytest.raises(ValueError, match="prev_timestep"):
-        network(image)
+    network.sampler = "ddim"
+    for number in (-1, 0, 11):  # -1 steps would give the prior and call it refined
+        network.num_inference_steps = number
+        with pytest.raises(ValueError, match=f"num_inference_steps is {number}; expected an integer from 1 to 10"):
+            network(image)
