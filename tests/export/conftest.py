@@ -39,7 +39,7 @@ def overrides_of() -> Callable[[str], dict[str, Any]]:
 
     def make(name: str) -> dict[str, Any]:
         config = read_config(BUNDLES / name, "inference.json")
-        size = {key: [32, 32] for key in ("crop_size", "image_size") if key in config}
+        size = {key: [32, 32] for key in ("crop_size", "image_size", "window_size") if key in config}
         return {"segmentor#channels": [4] * 3, "refiner#channels": [4] * 3, "num_inference_steps": 1, **size}
 
     return make
