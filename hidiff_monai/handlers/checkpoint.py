@@ -18,6 +18,7 @@ from hidiff_monai.engines.distributed import is_first
 from hidiff_monai.io import check_architecture, read_checkpoint, require_writable, save_checkpoint
 
 ORIGIN = "resumed_from"
+_STATE = re.compile(r"resume_\d+\.pt")
 
 
 class BestModelSaver:
@@ -135,7 +136,7 @@ class ResumableTraining:
             outdated.unlink()
 
     def _resume(self, engine: Trainer) -> None:
-        path = self._newest()
+        path = self._choose()
         if path is None or engine.state.epoch > 0:  # run() called again goes on from where it stands
             return
         state = self._read(path)
@@ -157,19 +158,19 @@ class ResumableTraining:
         engine.state.iteration = engine.state.epoch * engine.state.epoch_length
         self.logger.info(f"resumed from {path}, after epoch {engine.state.epoch} of {engine.state.max_epochs}")
 
-    def _newest(self) -> Path | None:
+    def _choose(self) -> Path | None:
         """The state to take up: the given one, unless this very run has gone on from it already."""
         newest, given = next(reversed(self.states()), None), self.resume_from
         if given is None or newest is None:
             return given or newest
         if self._is_own(given):  # back to an earlier state of this run, as long as it is kept
             is_state = _STATE.fullmatch(given.name) is not None
-            is_gone = is_state and not given.is_file() and _epoch_of(given) < _epoch_of(newest)
+            is_past = is_state and not given.is_file() and _epoch_of(given) < _epoch_of(newest)
         else:
-            is_gone = self._read(newest).get(ORIGIN) == str(given.resolve())
-        if is_gone:
+            is_past = self._read(newest).get(ORIGIN) == str(given.resolve())
+        if is_past:
             self.logger.warning(f"resume_from {given} was taken up before: this run goes on from {newest}")
-        return newest if is_gone else given
+        return newest if is_past else given
 
     def _is_own(self, path: Path) -> bool:
         return path.resolve().parent == self.folder.resolve()
@@ -214,9 +215,6 @@ def _follow(schedule: LambdaLR) -> None:
     rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
     for group, base, factor in rates:
         group["lr"] = base * factor(schedule.last_epoch)
-
-
-_STATE = re.compile(r"resume_(\d+)\.pt")
 
 
 def _epoch_of(path: Path) -> int:

@@ -56,7 +56,7 @@ def write_segmentation(
             f"{path}: not written, the mask holds classes {mask.min()} to {mask.max()}; expected 0 to {len(names)}, as "
             f"many as there are names: give the names of all classes but the background"
         )
-    highdicom = _import_highdicom()
+    highdicom = require_highdicom()
     segments = [_describe(highdicom, number, name, algorithm, version) for number, name in enumerate(names, start=1)]
     options = {
         "segmentation_type": "BINARY",
@@ -88,7 +88,7 @@ def write_uncertainty(
     _require_fit(entropy, volume, path)
     if not np.isfinite(entropy).all():
         raise ValueError(f"{path}: not written, the entropy holds NaN or infinity; expected nats: predict it again")
-    highdicom = _import_highdicom()
+    highdicom = require_highdicom()
     top = math.log(num_classes)
     mapping = highdicom.pm.RealWorldValueMapping(
         lut_label="ENTROPY",
@@ -244,16 +244,12 @@ def _require_fit(array: np.ndarray, volume: DicomVolume, path: str | Path) -> No
         )
 
 
-def require_highdicom() -> None:
-    """Whether DICOM can be written at all.
+def require_highdicom() -> ModuleType:
+    """The package that writes DICOM, with the parts that are used here.
 
     Raises:
-        ValueError: if highdicom is not installed.
+        ValueError: if it is not installed.
     """
-    _import_highdicom()
-
-
-def _import_highdicom() -> ModuleType:
     try:
         import highdicom
         import highdicom.pm

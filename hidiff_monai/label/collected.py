@@ -61,9 +61,11 @@ def collect_cases(served: ServedBundle, datastore: Datastore, val_split: float, 
 
 def _choose_validation(cases: Sequence[RawCase], val_split: float) -> list[str]:
     filled = [case.id for case in cases if read_pixels(case.label).array.any()]
-    candidates = filled if len(filled) > 1 else [case.id for case in cases if case.id not in filled]
-    may_validate = len(filled) - 1 if len(filled) > 1 else len(cases) - 1
-    return candidates[-min(max(1, round(val_split * len(cases))), may_validate) :]
+    if len(filled) > 1:
+        candidates, most = filled, len(filled) - 1
+    else:  # the one that holds something trains
+        candidates, most = [case.id for case in cases if case.id not in filled], len(cases) - 1
+    return candidates[-min(max(1, round(val_split * len(cases))), most) :]
 
 
 def _collect(

@@ -20,10 +20,6 @@ class ForeignFileError(ValueError):
     """A file in the output folder that no run has written: it stays, in every run, until it is moved."""
 
 
-class OtherInputError(ValueError):
-    """What lies in the output folder is the result of other files, whose case has the same name: it stays."""
-
-
 class Records:
     """The folder ``cases/`` of a run: ``<id>.json`` says "begun" first, and "done" when all of the case is there.
 
@@ -54,7 +50,7 @@ class Records:
 
         Raises:
             ForeignFileError: if a file of such a name is there that no run of this folder has written.
-            OtherInputError: if it is the result of other files, such as another patient's of the same name.
+            ValueError: if it is the result of other files, such as another patient's of the same name.
         """
         files = [self.output / name.format(item["id"]) for name in OUTPUTS]
         there = [file for file in files if file.exists()]
@@ -66,7 +62,7 @@ class Records:
             )
         owner = record.get("owner") if record else None
         if there and owner not in (None, _owner(item)):
-            raise OtherInputError(
+            raise ValueError(
                 f"{item['id']}: the output folder has the results of another input of this name; expected one input an "
                 "output folder: choose another --output, or remove them if the input was moved"
             )
