@@ -14,6 +14,8 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, ImageDataError
 from PIL import Image, ImageOps
 
+from hidiff_monai.io.images import open_picture
+
 UNREADABLE = (
     *(OSError, ValueError, SyntaxError, EOFError, OverflowError, MemoryError, struct.error, zlib.error),
     *(ImageFileError, HeaderDataError, ImageDataError, Image.DecompressionBombError),
@@ -93,7 +95,7 @@ def read_stack(file: str | Path) -> Pixels:
 
 
 def _read_with_pil(file: str | Path) -> np.ndarray:
-    with open(file, "rb") as stream, Image.open(stream) as stored:  # by its path Pillow maps turned TIFFs wrongly
+    with open_picture(file) as stored:
         number = getattr(stored, "n_frames", 1)
         if number > 1:
             raise ValueError(f"holds {number} pictures; expected one: export each as a file")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +37,13 @@ class Photograph(NamedTuple):
     orientation: int
 
 
+@contextmanager
+def open_picture(file: str | Path) -> Iterator[Image.Image]:
+    """Pillow's image of a file, from a stream: by its path Pillow maps turned, uncompressed TIFFs wrongly."""
+    with open(file, "rb") as stream, Image.open(stream) as image:
+        yield image
+
+
 def read_photograph(file: str | Path) -> Photograph:
     """Reads a picture in any of Pillow's modes as red, green and blue, turned as its EXIF orientation demands.
 
@@ -45,7 +54,7 @@ def read_photograph(file: str | Path) -> Photograph:
         ValueError: if the file holds several pictures, or values that are not finite.
         OSError, SyntaxError: as Pillow raises them, if it is truncated or no picture.
     """
-    with open(file, "rb") as stream, Image.open(stream) as image:  # by its path Pillow maps turned TIFFs wrongly
+    with open_picture(file) as image:
         number = getattr(image, "n_frames", 1)
         if number > 1:
             raise ValueError(f"{file}: holds {number} pictures; expected one: export each as a file")

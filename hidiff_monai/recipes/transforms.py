@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from monai.transforms import (
     Transform,
 )
 from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
 
 from hidiff_monai.data import (
     ClassesToChannelsd,
@@ -35,6 +37,7 @@ from hidiff_monai.data import (
     NormalizeByVolumed,
     label_transform,
 )
+from hidiff_monai.io.images import open_picture
 
 
 def photograph_transforms(datalist_file: str | Path | None = None) -> list[Transform]:
@@ -66,9 +69,14 @@ def photograph_transforms(datalist_file: str | Path | None = None) -> list[Trans
     ]
 
 
-def _as_grey(image: Image.Image) -> Image.Image:
-    """Upright, in grey; values of more than 8 bits stay, which Pillow would clip at 255."""
-    upright = ImageOps.exif_transpose(image)
+def _as_grey(image: ImageFile) -> Image.Image:
+    """Upright, in grey; values of more than 8 bits stay, which Pillow would clip at 255.
+
+    Args:
+        image: as the reader opened it by its path, not loaded yet.
+    """
+    with open_picture(os.fsdecode(image.filename)) as stored:
+        upright = ImageOps.exif_transpose(stored)
     return upright if upright.mode.startswith(("I", "F")) else upright.convert("L")
 
 

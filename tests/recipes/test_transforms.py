@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from monai.transforms import Compose
-from PIL import Image
+from PIL import ExifTags, Image
 
 from hidiff_monai.recipes import augment_2d, photograph_transforms
 
@@ -24,6 +24,23 @@ def test_a_mask_of_16_bits_has_the_classes_of_its_own_values(tmp_path: Path, suf
     label = Compose(photograph_transforms(datalist))(item)["label"]
     assert label.dtype == torch.float32 and label.shape == (1, 40, 50)
     np.testing.assert_array_equal(label[0].numpy(), mask > 0)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png"])
+def test_a_turned_mask_lies_on_its_image(tmp_path: Path, suffix: str) -> None:
+    """As a camera stores both; Pillow maps an uncompressed TIFF that is opened by its path wrongly."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    mask = np.zeros((40, 50), np.uint8)
+    mask[5:20, 10:30] = 255
+    Image.fromarray(mask).save(tmp_path / f"mask.{suffix}", exif=exif)
+    Image.fromarray(np.repeat(mask[..., None], 3, axis=-1)).save(tmp_path / "image.png", exif=exif)
+    datalist = tmp_path / "datalist.json"
+    datalist.write_text(json.dumps({"label_values": {"0": 0, "255": 1}, "training": []}))
+    item = {"image": str(tmp_path / "image.png"), "label": str(tmp_path / f"mask.{suffix}")}
+    loaded = Compose(photograph_transforms(datalist))(item)
+    assert loaded["label"].shape == (1, 50, 40)
+    np.testing.assert_array_equal(loaded["label"][0].numpy() > 0, loaded["picture"][0].numpy() > 0)
 
 
 @pytest.mark.parametrize("resize", [True, False])
