@@ -136,7 +136,7 @@ def augment_2d(
         crop_size: (H, W) of the crops.
         num_crops: crops per image.
         rotation: largest angle, in radians.
-        scaling: largest relative change of size.
+        scaling: largest relative change of height and of width, each drawn by itself.
         intensity: largest relative change of contrast, and largest shift in units of the normalised image.
         resize: brings whole images to ``crop_size`` instead of cropping, as ``ResizeInferer`` does.
         flips: false where left and right, up and down mean something, as in a body.
@@ -161,7 +161,7 @@ def augment_2d(
             keys,
             prob=affine_prob,
             rotate_range=rotation,
-            scale_range=scaling,
+            scale_range=(scaling, scaling),  # one number would stretch the first axis alone
             mode=["bilinear", "nearest"],
             padding_mode="reflection",
         ),

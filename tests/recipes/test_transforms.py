@@ -51,3 +51,16 @@ def test_an_augmented_batch_has_one_size_square_or_not(resize: bool) -> None:
         outputs = [transform(dict(item)) for _ in range(20)]
         shapes = {tuple(part["image"].shape) for output in outputs for part in (output if not resize else [output])}
         assert shapes == {(3, *size)}
+
+
+def test_scaling_changes_both_axes() -> None:
+    ramps = torch.stack(torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij"))
+    transform = Compose(
+        augment_2d((64, 64), rotation=0.0, scaling=0.3, intensity=0.0, flips=False, affine_prob=1.0)
+    ).set_random_state(0)
+    crops = [transform({"image": ramps, "label": torch.ones(1, 64, 64)})[0]["image"] for _ in range(40)]
+    steps = torch.stack(
+        [torch.stack([crop[0, 33, 32] - crop[0, 32, 32], crop[1, 32, 33] - crop[1, 32, 32]]) for crop in crops]
+    )
+    assert (steps.amin(dim=0) < 0.8).all() and (steps.amax(dim=0) > 1.2).all()
+    assert steps.min() > 0.69 and steps.max() < 1.31
