@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.bundle import ConfigWorkflow
-from monai.transforms import NormalizeIntensity
+from monai.transforms import Compose
 from skimage import data as skimage_data
 from skimage.transform import resize
 
@@ -127,9 +127,10 @@ def _segment_photograph(bundle: Path, path: Path, seed: int) -> Path:
     load_weights(network, bundle / "models" / "model.pt")
     device = next(network.parameters()).device
     picture = resize(skimage_data.retina(), (DRIVE_HEIGHT, DRIVE_HEIGHT), anti_aliasing=True)
-    image = NormalizeIntensity(nonzero=True, channel_wise=True)(picture.transpose(2, 0, 1).astype(np.float32))
+    after_loading = Compose(parser.get_parsed_content("preprocessing").transforms[1:])
+    image = after_loading({"image": torch.as_tensor(255 * picture, dtype=torch.float32).permute(2, 0, 1)})["image"]
     accelerated = accelerate(network.eval(), device).network
-    maps = parser.get_parsed_content("inferer")(torch.as_tensor(image)[None].to(device), accelerated)
+    maps = parser.get_parsed_content("inferer")(image[None].to(device), accelerated)
     arrays: dict[str, Any] = {name: value[0, 0].cpu().numpy() for name, value in maps.items()}
     arrays |= {"image": (picture * 255).round().astype(np.uint8), "threshold": 0.5, "caption": PHOTOGRAPH_CAPTION}
     with write_atomically(path) as temporary, open(temporary, "wb") as file:

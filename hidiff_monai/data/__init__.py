@@ -4,7 +4,7 @@ from .datalist import count_cases, labelled_names, load_datalist, read_datalist,
 from .labels import grey_levels, label_transform
 from .leakage import SECTIONS, check_leakage
 from .phantoms import write_phantoms
-from .photographs import LoadPhotographd, list_photographs
+from .photographs import LiftBlackd, LoadPhotographd, list_photographs
 from .reading import Pixels, read_pixels
 from .scans import LoadScand, list_volumes
 from .slices import (
@@ -21,6 +21,7 @@ from .validate import Problem, check_dataset, require_valid
 __all__ = [
     "SECTIONS",
     "ClassesToChannelsd",
+    "LiftBlackd",
     "LoadPhotographd",
     "LoadScand",
     "LoadSliced",

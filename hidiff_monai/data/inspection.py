@@ -14,6 +14,8 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt, find_objects
 from tqdm import tqdm
 
+from hidiff_monai.io.images import read_orientation
+
 from .datalist import load_datalist, read_datalist
 from .labels import label_transform
 from .leakage import SECTIONS
@@ -163,7 +165,9 @@ def _size(item: dict[str, Any], is_volume: bool) -> tuple[int, ...]:
         depth, _, *plane = np.load(item["image"], mmap_mode="r").shape
         return (*plane, depth)
     with Image.open(item["image"]) as image:
-        return image.height, image.width
+        size = image.height, image.width
+        is_turned = image.format != "TIFF" and read_orientation(item["image"]) >= 5  # of a TIFF, Pillow turns the size
+    return size[::-1] if is_turned else size
 
 
 def _read(items: list[dict[str, Any]], datalist_file: str | Path, is_volume: bool) -> Iterator[_Case]:
@@ -210,10 +214,11 @@ def _measure(
 
 
 def _extent_and_width(mask: np.ndarray) -> tuple[float, float]:
-    """Pixels: the square root of the area, and 4 times the mean distance to the border."""
+    """Pixels: the square root of the area, and 4 times the mean distance to the border: of a stripe, its width."""
     (box,) = find_objects(mask.astype(np.uint8))
     distances = distance_transform_edt(np.pad(mask[box], 1))
-    return float(np.sqrt(mask.sum())), float(4 * distances.sum() / mask.sum())
+    to_border = distances.sum() / mask.sum() - 0.5  # SciPy's goes on to the centre of the nearest pixel outside
+    return float(np.sqrt(mask.sum())), float(4 * to_border)
 
 
 def _evenly(items: Sequence[Any], most: int) -> list[Any]:

@@ -30,6 +30,33 @@ def list_photographs(path: str | Path) -> list[dict[str, Any]]:
     return [{"id": Path(file).stem, "image": file, "format": "image"} for file in list_images(path)]
 
 
+class LiftBlackd(MapTransform):
+    """Gives pictures whose surround is exactly black the dark surround that a network was trained on.
+
+    Where zeros are a channel's rule, not its exception, `NormalizeIntensity(nonzero=True)` would leave them out of
+    mean and deviation and set them to the mean, a grey between that of the retina and that of a vessel.
+
+    Args:
+        keys: of pictures (C, H, W), 0 ... 255.
+        level: grey value that zeros are raised to, in 0 ... 255.
+        rare_share: share of a channel's pixels up to which zeros are noise and stay.
+    """
+
+    def __init__(self, keys: KeysCollection, level: float, rare_share: float = 0.05) -> None:
+        super().__init__(keys)
+        self.level = level
+        self.rare_share = rare_share
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Raises the zeros of each channel that has more than ``rare_share`` of them."""
+        item: dict[Hashable, Any] = dict(data)
+        for key in self.key_iterator(item):
+            black = item[key] == 0
+            frequent = black.flatten(1).float().mean(dim=1) > self.rare_share
+            item[key] = item[key].masked_fill(black & frequent[:, None, None], self.level)
+        return item
+
+
 class LoadPhotographd(MapTransform):
     """Reads a picture: image (3, H, W) float32, 0 ... 255, upright.
 

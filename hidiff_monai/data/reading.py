@@ -28,10 +28,12 @@ class Pixels(NamedTuple):
     Attributes:
         array: (*spatial, channels) in stored units: (H, W, C) for 2D files, (X, Y, Z, C) for NIfTI volumes.
         affine: (4, 4) voxel to world in mm, or None for formats without one.
+        is_oriented: false of NIfTI files with neither qform nor sform: their affine knows voxel sizes only.
     """
 
     array: np.ndarray
     affine: np.ndarray | None
+    is_oriented: bool = True
 
     @property
     def channels(self) -> int:
@@ -74,7 +76,9 @@ def read_pixels(file: str | Path) -> Pixels:
         array = np.asanyarray(volume.dataobj)  # type: ignore[attr-defined]
         if array.dtype.fields is not None:
             raise ValueError("voxels in colour; expected numbers: export it in grey")
-        return Pixels(array if array.ndim == 4 else array[..., None], volume.affine)  # type: ignore[attr-defined]
+        header: Any = volume.header
+        is_oriented = bool(header["qform_code"] or header["sform_code"])
+        return Pixels(array if array.ndim == 4 else array[..., None], volume.affine, is_oriented)  # type: ignore[attr-defined]
     if name.endswith(".npy"):
         array = np.load(file, allow_pickle=False)
         return Pixels(array if array.ndim == 3 else array[..., None], None)

@@ -121,7 +121,7 @@ class LoadScand(MapTransform):
         for key in self.key_iterator(item):
             files = [item[key]] if isinstance(item[key], str) else list(item[key])
             channels, affine, meta = _read_series(files) if item.get("format") == "dicom" else _read_channels(files)
-            axes = cut_axes(affine, self.acquired)
+            axes = cut_axes(affine, self.acquired, any(meta.get("nifti_codes", [True])))
             image = np.stack([apply_orientation(channel, axes) for channel in channels]).astype(np.float32)
             shape = list(channels[0].shape)
             moved = ras_affine({"affine": affine, "shape": shape, "slices": [0, None], "axes": axes})

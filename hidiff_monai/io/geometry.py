@@ -11,7 +11,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 RAS = np.array([[0, 1], [1, 1], [2, 1]])  # axis i runs along world axis i, upwards
 
 
-def cut_axes(affine: np.ndarray, acquired: bool = False) -> np.ndarray:
+def cut_axes(affine: np.ndarray, acquired: bool = False, is_oriented: bool = True) -> np.ndarray:
     """How a volume is flipped and permuted before it is cut along its last axis; no voxel is changed.
 
     To RAS: its axes then run right, anterior, superior. Or as it was acquired, whatever its slices' place in the body,
@@ -22,6 +22,7 @@ def cut_axes(affine: np.ndarray, acquired: bool = False) -> np.ndarray:
     Args:
         affine: (4, 4), voxel to world in mm.
         acquired: keeps the planes, which the third axis counts.
+        is_oriented: false where the affine is nibabel's for a file that tells none, with its first axis turned.
 
     Returns:
         (3, 2), of each axis of the source where it goes and, -1, whether it is flipped: for `apply_orientation`.
@@ -30,7 +31,7 @@ def cut_axes(affine: np.ndarray, acquired: bool = False) -> np.ndarray:
     if not acquired:
         return axes
     linear = np.asarray(affine, float)[:3, :3]
-    if np.allclose(linear, np.diag(np.abs(np.diag(linear)))):
+    if not is_oriented or np.allclose(linear, np.diag(np.abs(np.diag(linear)))):
         return RAS.copy()
     down, right = (0, 1) if axes[0, 0] > axes[1, 0] else (1, 0)
     turned = np.array([[0, 1], [0, 1], [2, 1]])

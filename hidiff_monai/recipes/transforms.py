@@ -30,6 +30,7 @@ from PIL.ImageFile import ImageFile
 
 from hidiff_monai.data import (
     ClassesToChannelsd,
+    LiftBlackd,
     LoadPhotographd,
     LoadScand,
     LoadSliced,
@@ -40,17 +41,22 @@ from hidiff_monai.data import (
 from hidiff_monai.io.images import open_picture
 
 
-def photograph_transforms(datalist_file: str | Path | None = None) -> list[Transform]:
+def photograph_transforms(datalist_file: str | Path | None = None, black_level: float | None = None) -> list[Transform]:
     """Reads a colour photograph with its label and *region*; normalises each channel over its non-zero pixels.
 
     Args:
         datalist_file: says which class a label's grey value means, and keeps a copy of the image as *picture* for the
             report; None where there are images only, in inference.
+        black_level: grey value of the surround in training images where that is dark, but not zero: stands for it in
+            images whose surround is zero, see ``LiftBlackd``. None leaves images as they are.
     """
     image = LoadPhotographd("image")
-    normalise = NormalizeIntensityd("image", nonzero=True, channel_wise=True)
+    normalise: list[Transform] = [
+        *([] if black_level is None else [LiftBlackd("image", black_level)]),
+        NormalizeIntensityd("image", nonzero=True, channel_wise=True),
+    ]
     if datalist_file is None:
-        return [image, normalise]
+        return [image, *normalise]
     masks = LoadImaged(
         ["label", "region"],
         reader="PILReader",
@@ -65,7 +71,7 @@ def photograph_transforms(datalist_file: str | Path | None = None) -> list[Trans
         label_transform(datalist_file),
         AsDiscreted("region", threshold=0.5, allow_missing_keys=True),
         CopyItemsd("image", names="picture"),
-        normalise,
+        *normalise,
     ]
 
 
@@ -136,7 +142,7 @@ def augment_2d(
         crop_size: (H, W) of the crops.
         num_crops: crops per image.
         rotation: largest angle, in radians.
-        scaling: largest relative change of height and of width, each drawn by itself.
+        scaling: s; what is shown becomes 1 / (1 + a) times as high and 1 / (1 + b) times as wide, a and b in -s ... s.
         intensity: largest relative change of contrast, and largest shift in units of the normalised image.
         resize: brings whole images to ``crop_size`` instead of cropping, as ``ResizeInferer`` does.
         flips: false where left and right, up and down mean something, as in a body.
@@ -179,6 +185,6 @@ def mask_transforms(threshold: float = 0.5) -> Compose:
     """Turns *refined* and *prior* probabilities (K, ...) into masks in {0, 1}, channel by channel.
 
     Args:
-        threshold: probability above which a pixel is foreground.
+        threshold: probability from which on a pixel is foreground.
     """
     return Compose([unpack_predictions(), AsDiscreted(["refined", "prior"], threshold=threshold)])

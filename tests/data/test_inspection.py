@@ -6,7 +6,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from hidiff_monai.data.inspection import inspect_dataset
 from hidiff_monai.data.prepare.folder import Layout, prepare_folder
@@ -63,8 +63,24 @@ def test_air_makes_it_ct(blocks):
     np.testing.assert_allclose(found.percentiles[0], [100, 100, 150, 200, 200])
 
 
-@pytest.mark.parametrize(("width", "expected"), [(4, 6), (12, 14)])
-def test_the_width_of_a_stripe_in_pictures(tmp_path, width, expected):
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_the_size_of_turned_pictures_is_that_in_which_they_are_read(tmp_path, suffix):
+    (tmp_path / "raw").mkdir()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for number in range(4):
+        picture = np.full((60, 80 + number), 50 * number, np.uint8)
+        mask = np.zeros_like(picture)
+        mask[20:40, 20:40] = 255
+        Image.fromarray(picture).save(tmp_path / f"raw/{number}.{suffix}", exif=exif)
+        Image.fromarray(mask).save(tmp_path / f"raw/{number}_mask.png", exif=exif)
+    layout = Layout((f"{{id}}.{suffix}",), "{id}_mask.png")
+    root, datalist = prepare_folder(tmp_path / "raw", tmp_path / "out", layout)
+    assert inspect_dataset(datalist, root).sizes == ((80, 60), (83, 60))
+
+
+@pytest.mark.parametrize("width", [4, 12])
+def test_the_width_of_a_stripe_in_pictures(tmp_path, width):
     (tmp_path / "raw").mkdir()
     for number in range(4):
         picture = np.full((60, 80 + number), number, np.uint8)
@@ -76,7 +92,7 @@ def test_the_width_of_a_stripe_in_pictures(tmp_path, width, expected):
     found = inspect_dataset(datalist, root)
     assert (found.is_volume, found.modality, found.spacing) == (False, "photograph", None)
     assert found.sizes == ((60, 80), (60, 83))
-    assert found.classes[0].width_px == pytest.approx(expected, abs=1.5)
+    assert found.classes[0].width_px == pytest.approx(width, abs=1)
     assert found.classes[0].extent_px == pytest.approx(np.sqrt(60 * width))
 
 

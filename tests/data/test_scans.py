@@ -151,12 +151,14 @@ def test_acquired_planes_stay_planes_whatever_their_place_in_the_body(tmp_path, 
     picture = np.random.default_rng(0).normal(size=(9, 7, 3)).astype(np.float32)  # row, column, slice
     nibabel.save(nibabel.Nifti1Image(picture, np.eye(4)), tmp_path / "bare.nii.gz")
     nibabel.save(nibabel.Nifti1Image(picture, np.diag([1.4, 1.4, 8, 1])), tmp_path / "scaled.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(picture, None), tmp_path / "formless.nii.gz")
+    assert nibabel.load(tmp_path / "formless.nii.gz").affine[0, 0] == -1  # by nibabel's own rule
     stored = picture.transpose(1, 0, 2)[:: flips[0], :: flips[1]]
     affine = short_axis_affine()
     affine = affine @ inv_ornt_aff([[0, flips[0]], [1, flips[1]], [2, 1]], (7, 9, 3))
     nibabel.save(nibabel.Nifti1Image(stored, affine), tmp_path / "heart.nii.gz")
     load = LoadScand(acquired=True)
-    for name in ("bare", "scaled", "heart"):
+    for name in ("bare", "scaled", "formless", "heart"):
         image = load({"image": str(tmp_path / f"{name}.nii.gz")})["image"]
         assert image.meta["acquired"]  # so that pictures of it are not turned as those in RAS
         np.testing.assert_array_equal(image[0].numpy(), picture)

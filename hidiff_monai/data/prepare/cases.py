@@ -19,7 +19,7 @@ from ..reading import UNREADABLE, Pixels, read_pixels
 from ..scans import wrong_unit
 from ..validate import Problem, describe_unreadable, find_problems
 
-FORMAT_VERSION = 3  # raise it when the same raw files would give other slices or another geometry
+FORMAT_VERSION = 4  # raise it when the same raw files would give other slices or another geometry
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,14 @@ class RawVolume:
     """A volume as the download holds it: image (X, Y, Z, C), label (X, Y, Z) and their affine (4, 4).
 
     Attributes:
+        is_oriented: see `Pixels`.
         has_spacing: false where the download kept no voxel size: the affine then counts voxels, not mm.
     """
 
     image: np.ndarray
     label: np.ndarray
     affine: np.ndarray
+    is_oriented: bool = True
     has_spacing: bool = True
 
 
@@ -112,7 +114,7 @@ def read_nifti(case: RawCase, volume_set: VolumeSet) -> RawVolume | list[Problem
     if problems or read[0].affine is None:
         return problems
     image = np.concatenate([pixels.array for pixels in read[:-1]], axis=-1)
-    return RawVolume(image, read[-1].array[..., 0], read[0].affine)
+    return RawVolume(image, read[-1].array[..., 0], read[0].affine, read[0].is_oriented)
 
 
 def _check_other_channels(case: RawCase, key: str, file: Path, pixels: Pixels, first: Pixels | None) -> list[Problem]:
@@ -158,7 +160,7 @@ def current_geometry(case: RawCase, volume_set: VolumeSet, folder: Path) -> dict
 def write_case(case: RawCase, volume: RawVolume, volume_set: VolumeSet, folder: Path) -> dict[str, Any]:
     """Writes image (D, C, X, Y), label (D, X, Y) and, last, the geometry of a case; returns the geometry."""
     made_from = _made_from(case, volume_set)
-    axes = cut_axes(volume.affine, volume_set.acquired)
+    axes = cut_axes(volume.affine, volume_set.acquired, volume.is_oriented)
     label = _to_classes(apply_orientation(volume.label, axes), volume_set.label_values)
     image = apply_orientation(volume.image, axes)
     intensity = [mean_and_deviation(channel) for channel in np.moveaxis(image, -1, 0)]

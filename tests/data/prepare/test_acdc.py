@@ -66,6 +66,20 @@ def test_official_layout(official, tmp_path):
     }
 
 
+def test_files_that_tell_no_orientation_are_not_turned(official, tmp_path):
+    """Neither qform nor sform: nibabel then turns the first axis."""
+    for file in official.rglob("*.nii.gz"):
+        nibabel.save(nibabel.Nifti1Image(np.asarray(nibabel.load(file).dataobj), None), file)
+    dataset_dir, datalist = prepare_dataset("acdc", official, tmp_path / "out")
+    for case in load_volumes(datalist, dataset_dir, "training"):
+        label = LoadVolumed()(case)["label"][0].numpy()
+        raw = nibabel.load(official / f"training/{case['patient']}/{case['id']}_gt.nii.gz")
+        np.testing.assert_array_equal(label, np.asarray(raw.dataobj))
+        mask, affine = restore_to_source(label, read_geometry(case))
+        np.testing.assert_array_equal(mask, np.asarray(raw.dataobj))
+        np.testing.assert_array_equal(affine, raw.affine)
+
+
 def test_a_frame_that_info_names_must_be_there(official, tmp_path):
     for file in official.rglob("patient003_frame15*"):
         file.unlink()
