@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from scipy.ndimage import distance_transform_edt, find_objects
 from tqdm import tqdm
 
-from hidiff_monai.io.images import read_orientation
+from hidiff_monai.io.images import read_size
 
 from .datalist import load_datalist, read_datalist
 from .labels import label_transform
@@ -164,10 +163,7 @@ def _size(item: dict[str, Any], is_volume: bool) -> tuple[int, ...]:
     if is_volume:
         depth, _, *plane = np.load(item["image"], mmap_mode="r").shape
         return (*plane, depth)
-    with Image.open(item["image"]) as image:
-        size = image.height, image.width
-        is_turned = image.format != "TIFF" and read_orientation(item["image"]) >= 5  # of a TIFF, Pillow turns the size
-    return size[::-1] if is_turned else size
+    return read_size(item["image"])
 
 
 def _read(items: list[dict[str, Any]], datalist_file: str | Path, is_volume: bool) -> Iterator[_Case]:

@@ -58,20 +58,27 @@ def read_photograph(file: str | Path) -> Photograph:
         number = getattr(image, "n_frames", 1)
         if number > 1:
             raise ValueError(f"{file}: holds {number} pictures; expected one: export each as a file")
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        orientation = _orientation_of(image)
         upright = ImageOps.exif_transpose(image)
         pixels = _deep_grey(upright, file) if upright.mode in DEEP_GREY else np.asarray(_on_black(upright))
-    return Photograph(pixels.astype(np.float32), orientation if orientation in TO_STORED else 1)
+    return Photograph(pixels.astype(np.float32), orientation)
+
+
+def read_size(file: str | Path) -> tuple[int, int]:
+    """Height and width of a picture as `read_photograph` returns it, without its pixels."""
+    with open_picture(file) as image:
+        size, is_tiff = (image.height, image.width), image.format == "TIFF"
+    is_turned = not is_tiff and read_orientation(file) >= 5  # of a TIFF, Pillow has turned the size
+    return size[::-1] if is_turned else size
 
 
 def read_orientation(file: str | Path) -> int:
     """EXIF's orientation of a picture, 1 ... 8; 1 for files that have none or are no pictures."""
     try:
         with Image.open(file) as image:
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            return _orientation_of(image)
     except (OSError, SyntaxError, ValueError):
         return 1
-    return orientation if orientation in TO_STORED else 1
 
 
 def write_mask(path: str | Path, values: np.ndarray, orientation: int = 1) -> None:
@@ -98,6 +105,11 @@ def _deep_grey(image: Image.Image, file: str | Path) -> np.ndarray:
         raise ValueError(f"{file}: holds NaN or infinity; expected finite grey values: export it again")
     largest = 65535.0 if image.mode != "F" and grey.max() <= 65535 else max(float(grey.max()), 1e-12)
     return np.repeat((grey * (255 / largest))[..., None], 3, axis=-1)
+
+
+def _orientation_of(image: Image.Image) -> int:
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return orientation if orientation in TO_STORED else 1
 
 
 def _on_black(image: Image.Image) -> Image.Image:
