@@ -20,7 +20,7 @@ from hidiff_monai.data import labelled_names
 from hidiff_monai.dial.prior import PriorInferer
 from hidiff_monai.inferers import BernoulliDiffusionInferer, VolumeInferer, accelerate
 from hidiff_monai.io import load_weights
-from hidiff_monai.metrics import confusion_counts, dice
+from hidiff_monai.metrics import class_masks, confusion_counts, dice
 from hidiff_monai.networks import HiDiff
 from hidiff_monai.prediction.model import (
     MAPS,
@@ -108,7 +108,8 @@ class Subject:
         if isinstance(self.inferer, VolumeInferer):
             pairs = [(refined[0] == number, label[0] == number) for number in self.channels]
         else:
-            pairs = [(refined[number] > self.threshold, label[number] > 0.5) for number in self.channels]
+            masks = class_masks(refined, self.threshold, self.network.exclusive).numpy()
+            pairs = [(masks[number], label[number] > 0.5) for number in self.channels]
         return float(np.mean([dice(confusion_counts(found, truth)) for found, truth in pairs]))
 
     def hash_data(self) -> str:

@@ -119,6 +119,12 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
             loss_function=diffusion_loss,
             **kwargs,
         )
+        is_exclusive = getattr(discriminative_loss, "exclusive", network.exclusive)
+        if is_exclusive != network.exclusive:
+            raise ValueError(
+                f"exclusive is {network.exclusive} in network_def and {is_exclusive} in discriminative_loss; expected "
+                "the same in both: true where a pixel has exactly one of the classes, else false"
+            )
         self.segmentor_optimizer = segmentor_optimizer
         self.discriminative_loss = discriminative_loss
         self.max_grad_norm = max_grad_norm
@@ -155,6 +161,7 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
     def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, torch.Tensor]) -> dict:
         batch = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)
         images, labels = _plain(batch)
+        self._require_masks(labels)
         # A photograph comes with its channels innermost, and convolutions hand on what either operand has.
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         images = images.contiguous(memory_format=layout)
@@ -205,6 +212,15 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
             loss = loss + self.plan.lambda_diff * diffusion_loss
         self._descend("loss_segmentor", loss, self.segmentor_optimizer, network.segmentor)
 
+    def _require_masks(self, labels: torch.Tensor) -> None:
+        if not ((labels == 0) | (labels == 1)).all():
+            raise ValueError(
+                f"the labels of epoch {self.state.epoch}, iteration {self.state.iteration} have values from "
+                f"{labels.min():g} to {labels.max():g}; expected 0 and 1, in a channel for each class: give the "
+                "datalist the label_values that belong to the files (hidiff datalist --label_values), or the network "
+                "as many channels as there are classes (num_targets)"
+            )
+
     def _draw(self, labels: torch.Tensor, prior: torch.Tensor) -> _NoisyMasks:
         if not prior.isfinite().all():
             raise ValueError(
@@ -216,7 +232,7 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         if self.hard_start_share > 0:
             is_start = timesteps + 1 == len(self.timestep_weights)
             is_hard = is_start & (torch.rand(len(labels)) < self.hard_start_share).to(labels.device)
-            sample[is_hard] = self.network.start(prior[is_hard], "hard")
+            sample[is_hard] = self.network.start(prior[is_hard], "hard").to(sample.dtype)
         return _NoisyMasks(timesteps, sample)
 
     def _descend(self, name: str, loss: torch.Tensor, optimizer: Optimizer, network: nn.Module) -> None:

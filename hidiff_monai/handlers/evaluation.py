@@ -23,10 +23,12 @@ from hidiff_monai.inferers import (
     resize_by_area,
 )
 from hidiff_monai.io import require_writable, write_atomically
+from hidiff_monai.io.images import brighten
 from hidiff_monai.metrics import (
     CaseCalibration,
     ProbabilitySums,
     array_name,
+    class_masks,
     error_retention,
     format_table,
     score_case,
@@ -50,8 +52,9 @@ class EvaluationWriter:
     Args:
         folder: receives cases.csv, cases.json, summary.json, table.txt, calibration.json, arrays/<case>.npz,
             trajectory/<case>.npz.
-        target_names: a name for each of the K channels.
-        threshold: probability above which a pixel is foreground, before any temperature.
+        target_names: a name for each of the K channels; of exclusive classes the background's first.
+        threshold: probability above which a pixel is foreground, before any temperature; of a network with exclusive
+            classes each pixel is the likeliest's instead.
         temperature: that the refined probability was scaled with; it moves no mask.
         trajectory_cases: the first so many cases have their reverse chain written too.
         inferer: draws that chain.
@@ -96,6 +99,9 @@ class EvaluationWriter:
     def _score_item(self, engine: SupervisedEvaluator, item: dict[str, Any], output: dict[str, torch.Tensor]) -> None:
         case = identity(item)
         arrays = {key: _array(output[key]) for key in ("label", "refined", "prior", "variance", "entropy")}
+        self._require_targets(arrays)
+        for method, threshold in self.thresholds.items():
+            arrays[f"{method}_mask"] = class_masks(arrays[method], threshold, self._is_exclusive).numpy()
         region = _array(item["region"])[0] > 0.5 if "region" in item else None
         picture = picture_of(item.get("picture", output[Keys.IMAGE]), stretch="picture" not in item)
         trajectory = self._trajectory(engine, output)
@@ -109,17 +115,26 @@ class EvaluationWriter:
             if trajectory is not None:
                 self._save_trajectory(name, trajectory, channel, image=picture, label=maps["label"] > 0.5)
 
+    def _require_targets(self, arrays: dict[str, np.ndarray]) -> None:
+        channels = {key: len(arrays[key]) for key in ("refined", "label")}
+        if set(channels.values()) != {len(self.target_names)}:
+            raise ValueError(
+                f"target_names are {self.target_names}, while the network has {channels['refined']} channels and the "
+                f"labels {channels['label']}; expected a name for each channel, of exclusive classes the background's "
+                "first"
+            )
+
     def _score_target(
         self, case: dict[str, str], target: str, maps: dict[str, np.ndarray], region: np.ndarray | None
     ) -> None:
         entropy = torch.from_numpy(maps["entropy"])
-        refined = torch.from_numpy(maps["refined"] > self.thresholds["refined"]).float()
+        refined = torch.from_numpy(maps["refined_mask"]).float()
         uncertainty = case_uncertainty(entropy, refined, None if region is None else torch.from_numpy(region))
         for region_name, inside in ((WHOLE, None), (FIELD_OF_VIEW, region)):
             if region_name == FIELD_OF_VIEW and inside is None:
                 continue
             for method in ("prior", "refined"):
-                scores = score_case(maps[method] > self.thresholds[method], maps["label"] > 0.5, region=inside)
+                scores = score_case(maps[f"{method}_mask"], maps["label"] > 0.5, region=inside)
                 row = {**case, "method": method, "region": region_name, "target": target}
                 self.rows.append({**row, **scores, "uncertainty": uncertainty})
 
@@ -132,7 +147,7 @@ class EvaluationWriter:
         sums = {
             method: ProbabilitySums.of(values, torch.from_numpy(truth[inside])) for method, values in pixels.items()
         }
-        retention = error_retention(maps["entropy"], maps["refined"] > self.thresholds["refined"], truth, inside)
+        retention = error_retention(maps["entropy"], maps["refined_mask"], truth, inside)
         return CaseCalibration(case, target, WHOLE if region is None else FIELD_OF_VIEW, sums, retention)
 
     def _trajectory(self, engine: SupervisedEvaluator, output: dict[str, torch.Tensor]) -> Trajectory | None:
@@ -194,13 +209,13 @@ def picture_of(image: torch.Tensor, stretch: bool) -> np.ndarray:
 
     Args:
         image: grey values in 0 ... 255, or with ``stretch`` any.
-        stretch: maps the image's smallest and largest value to 0 and 255.
+        stretch: maps the image's smallest and largest value to 0 and 255; else only very dark ones are brightened.
     """
     values = _array(image)
     if stretch:
         values = 255 * (values - values.min()) / max(float(np.ptp(values)), 1e-6)
     channels = values[:3] if len(values) >= 3 else values[[0, 0, 0]]
-    return channels.transpose(1, 2, 0).round().clip(0, 255).astype(np.uint8)
+    return brighten(channels.transpose(1, 2, 0))
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

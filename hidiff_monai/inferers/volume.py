@@ -62,6 +62,11 @@ class VolumeInferer(Inferer):
                 stop = min(start + self.batch_size, depth)
                 slices = volume[..., start:stop].movedim(-1, 0).to(device)
                 maps = cast(dict[str, torch.Tensor], self.inferer(slices, network))
+                if maps["refined"].shape[1] > 1 and not network.exclusive:
+                    raise ValueError(
+                        f"the network's {maps['refined'].shape[1]} classes overlap (network_def#exclusive is false); "
+                        "expected classes of which a voxel has one, as volumes keep class numbers"
+                    )
                 if self.on_slices is not None:
                     self.on_slices(case, slice(start, stop), maps)
                 for name in ("refined", "prior"):

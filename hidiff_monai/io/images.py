@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from hidiff_monai.io.files import write_atomically
 
+DARKEST = 64  # of 255: 14 bits in a file of 16 fill as much, 12 bits a quarter of it
 DEEP_GREY = ("I", "I;16", "I;16B", "I;16L", "F")
 # how a picture as it is shown becomes the picture as it is stored, by the value of its EXIF orientation
 TO_STORED = {
@@ -62,6 +63,14 @@ def read_photograph(file: str | Path) -> Photograph:
         upright = ImageOps.exif_transpose(image)
         pixels = _deep_grey(upright, file) if upright.mode in DEEP_GREY else np.asarray(_on_black(upright))
     return Photograph(pixels.astype(np.float32), orientation)
+
+
+def brighten(picture: np.ndarray) -> np.ndarray:
+    """A picture (H, W, 3), 0 ... 255, as uint8 to look at: one of fewer bits than its file holds is stretched."""
+    if picture.max(initial=0) >= DARKEST or picture.max(initial=0) <= 0:
+        return picture.round().clip(0, 255).astype(np.uint8)
+    low, high = np.percentile(picture, (1, 99.5))
+    return (np.clip((picture - low) / max(float(high - low), 1e-6), 0, 1) * 255).astype(np.uint8)
 
 
 def read_size(file: str | Path) -> tuple[int, int]:

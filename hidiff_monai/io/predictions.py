@@ -24,17 +24,21 @@ MAX_ENTROPY_NATS = math.log(2)
 class SavePrediction(Transform):
     """Writes ``<name>_mask.png`` and ``<name>_entropy.png`` on the grid of the photograph, see `write_photograph_maps`.
 
+    Classes that overlap have a mask each, ``<name>_1_mask.png`` and so on, beside the entropy.
+
     Takes items with *image*, a MetaTensor that knows its file, and *pred*, a dictionary with *refined* and *entropy*,
     (K, H, W) each; returns them unchanged.
 
     Args:
         output_dir: the folder to write to.
-        threshold: probability above which a pixel is foreground, where K = 1.
+        threshold: probability above which a pixel is foreground, where K = 1 or classes overlap.
+        exclusive: of K >= 2 classes, whether a pixel has exactly one; to be said then.
     """
 
-    def __init__(self, output_dir: str | Path, threshold: float = 0.5) -> None:
+    def __init__(self, output_dir: str | Path, threshold: float = 0.5, exclusive: bool | None = None) -> None:
         self.output_dir = Path(output_dir)
         self.threshold = threshold
+        self.exclusive = exclusive
         self.logger = logging.getLogger(__name__)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
@@ -42,15 +46,27 @@ class SavePrediction(Transform):
         meta = item["image"].meta
         name = Path(meta["filename_or_obj"]).stem
         require_writable(self.output_dir)
-        probability = torch.as_tensor(item["pred"]["refined"])
-        mask = to_classes(probability, self.threshold)
-        if not mask.any():
+        masks = self._masks(torch.as_tensor(item["pred"]["refined"]))
+        if not any(mask.any() for mask in masks.values()):
             self.logger.warning(f"{name}: the mask is empty, no pixel is above the threshold")
         entropy = torch.as_tensor(item["pred"]["entropy"]).float().mean(dim=0).cpu().numpy()
-        values = mask * 255 if len(probability) == 1 else mask
-        write_photograph_maps(self.output_dir / name, values, entropy, int(meta["orientation"]))
-        self.logger.info(f"{name}: wrote {self.output_dir / name}_mask.png and _entropy.png")
+        files = write_photograph_maps(self.output_dir / name, masks, entropy, int(meta["orientation"]))
+        self.logger.info(f"{name}: wrote {', '.join(map(str, files))}")
         return item
+
+    def _masks(self, probability: torch.Tensor) -> dict[str, np.ndarray]:
+        """By the ending of the file's name: 0 and 255, or the class numbers of exclusive classes."""
+        if len(probability) > 1 and self.exclusive is None:
+            raise ValueError(
+                f"SavePrediction has {len(probability)} classes and no word of whether they exclude each other: write "
+                '"exclusive": "$@network_def.exclusive" into its entry in inference.json'
+            )
+        if self.exclusive:
+            return {"mask": to_classes(probability)}
+        masks = (probability.cpu() > self.threshold).numpy().astype(np.uint8) * 255
+        if len(masks) == 1:
+            return {"mask": masks[0]}
+        return {f"{number}_mask": mask for number, mask in enumerate(masks, 1)}
 
 
 class SaveVolumePrediction(Transform):
@@ -83,20 +99,23 @@ def to_classes(probability: torch.Tensor, threshold: float = 0.5) -> np.ndarray:
     return classes.numpy().astype(np.uint8)
 
 
-def write_photograph_maps(stem: Path, mask: np.ndarray, entropy: np.ndarray, orientation: int) -> list[Path]:
-    """Writes ``<stem>_mask.png`` and ``<stem>_entropy.png`` and returns them.
+def write_photograph_maps(
+    stem: Path, masks: Mapping[str, np.ndarray], entropy: np.ndarray, orientation: int
+) -> list[Path]:
+    """Writes a PNG for each mask, ``<stem>_<key>.png``, and ``<stem>_entropy.png``, and returns them.
 
     Args:
         stem: folder and beginning of the names.
-        mask: (H, W), uint8, upright: 0 and 255, or class numbers where there are several.
+        masks: (H, W) each, uint8, upright: 0 and 255, or class numbers where there are several.
         entropy: (H, W) in nats; 0 to log 2 becomes 0 to 255.
         orientation: EXIF's, of the photograph.
     """
     grey = (np.clip(entropy / MAX_ENTROPY_NATS, 0, 1) * 255).round()
-    files = [stem.with_name(f"{stem.name}_{name}.png") for name in ("mask", "entropy")]
-    for file, pixels in zip(files, (mask, grey), strict=True):
-        write_mask(file, pixels.astype(np.uint8), orientation)
-    return files
+    maps = {**masks, "entropy": grey.astype(np.uint8)}
+    files = {stem.with_name(f"{stem.name}_{key}.png"): pixels for key, pixels in maps.items()}
+    for file, pixels in files.items():
+        write_mask(file, pixels, orientation)
+    return list(files)
 
 
 def on_source_grid(values: np.ndarray, meta: Mapping[str, Any]) -> np.ndarray:

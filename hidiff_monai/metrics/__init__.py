@@ -17,6 +17,7 @@ from .comparison_table import (
 from .complexity import complexity
 from .complexity_report import ComplexityReport, Operations, Storage
 from .conventions import DICE_CONVENTIONS, dice_transunet, dice_undefined
+from .masks import class_masks
 from .overlap import ConfusionCounts, accuracy, confusion_counts, dice, iou, recall
 from .retention import ErrorRetention, HalfLevels, area_under_error_retention, error_retention, ideal_curve
 from .slices import regions_of_slices, score_slices, select_small
@@ -46,6 +47,7 @@ __all__ = [
     "array_name",
     "brier_score",
     "class_log_loss",
+    "class_masks",
     "compare_methods",
     "comparison_csv",
     "comparison_json",

@@ -119,6 +119,8 @@ class HiDiff(nn.Module):
         _, prior, features = self.predict_prior(image)
         condition = self.refiner.encode_condition(image, prior, features)
         num_samples = 1 if self.sampler == "hard" else self.num_samples
+        if num_samples < 1:
+            raise ValueError(f"num_samples is {num_samples}; expected 1 or more")
         return self.combine(self.sample(prior, condition, self.sampler, self.num_inference_steps, num_samples))
 
     def combine(self, samples: torch.Tensor) -> torch.Tensor:

@@ -42,22 +42,20 @@ def fit_features(
             f"the segmentor gave {len(features)} feature maps; expected {len(strides)}, at strides {strides}"
         )
     padded_height, padded_width = height + -height % divisor, width + -width % divisor
-    coarsest = features[-1]
+    finest, coarsest = features[0], features[-1]
+    # What the segmentor pads to, by its coarsest map; the finest shows where that has another stride than it is said.
+    most_rows = max(padded_height, min(coarsest.shape[2] * strides[-1], (finest.shape[2] + 1) * strides[0]))
+    most_columns = max(padded_width, min(coarsest.shape[3] * strides[-1], (finest.shape[3] + 1) * strides[0]))
     fitted: List[torch.Tensor] = []
     for i in indices:
         feature, stride = features[i], strides[i]
         rows, columns = feature.shape[2], feature.shape[3]
-        if not (height // stride <= rows <= _most(height, padded_height, coarsest.shape[2] * strides[-1], stride)):
+        if not (height // stride <= rows <= most_rows // stride + 1):
             raise ValueError(f"a feature map of stride {stride} has {rows} rows for an image of {height}")
-        if not (width // stride <= columns <= _most(width, padded_width, coarsest.shape[3] * strides[-1], stride)):
+        if not (width // stride <= columns <= most_columns // stride + 1):
             raise ValueError(f"a feature map of stride {stride} has {columns} columns for an image of {width}")
         fitted.append(_fit(feature, padded_height // stride, padded_width // stride))
     return fitted
-
-
-def _most(size: int, padded: int, theirs: int, stride: int) -> int:
-    """Largest edge of a map: the segmentor may pad to more than the refiner does, which its coarsest map shows."""
-    return max(padded, min(theirs, size + 128)) // stride + 1
 
 
 def _fit(feature: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -11,6 +11,7 @@ from monai.transforms import (
     Compose,
     CopyItemsd,
     Lambda,
+    Lambdad,
     LoadImaged,
     NormalizeIntensityd,
     RandAffined,
@@ -39,6 +40,7 @@ from hidiff_monai.data import (
     label_transform,
 )
 from hidiff_monai.io.images import open_picture
+from hidiff_monai.metrics import class_masks
 
 
 def photograph_transforms(datalist_file: str | Path | None = None, black_level: float | None = None) -> list[Transform]:
@@ -181,10 +183,16 @@ def unpack_predictions() -> Transform:
     return Lambda(lambda item: {**item, **item["pred"]})
 
 
-def mask_transforms(threshold: float = 0.5) -> Compose:
+def mask_transforms(threshold: float = 0.5, exclusive: bool = False) -> Compose:
     """Turns *refined* and *prior* probabilities (K, ...) into masks in {0, 1}, channel by channel.
 
     Args:
         threshold: probability from which on a pixel is foreground.
+        exclusive: whether a pixel has exactly one of the K classes: the likeliest, whatever the threshold.
     """
-    return Compose([unpack_predictions(), AsDiscreted(["refined", "prior"], threshold=threshold)])
+    keys = ["refined", "prior"]
+    if exclusive:
+        as_masks: Transform = Lambdad(keys, lambda values: class_masks(values, threshold, exclusive=True).float())
+    else:
+        as_masks = AsDiscreted(keys, threshold=threshold)
+    return Compose([unpack_predictions(), as_masks])

@@ -284,6 +284,8 @@ def _heat_bar_below(figure: Figure, axes: Axes) -> None:
 
 def masks(arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
     """Prior and refined mask of a case, (H, W) bool."""
+    if "refined_mask" in arrays:
+        return arrays["prior_mask"].astype(bool), arrays["refined_mask"].astype(bool)
     of_prior, of_refined = np.broadcast_to(arrays["threshold"], 2)
     return arrays["prior"] > of_prior, arrays["refined"] > of_refined
 

@@ -179,9 +179,10 @@ class BernoulliScheduler(Scheduler):
             y_t in {0, 1}, in the dtype of ``original_samples``.
         """
         self._check_shapes(original_samples, prior)
-        flip_rate = (1 - self.alpha_bar(timesteps, original_samples)) * (prior - original_samples).abs()
+        clean = original_samples.to(prior.dtype)  # integers have no sign, bool no difference
+        flip_rate = (1 - self.alpha_bar(timesteps, original_samples)) * (prior - clean).abs()
         noise = torch.bernoulli(flip_rate.detach().clamp(0, 1), generator=generator)
-        return (original_samples - noise.to(original_samples.dtype)).abs()
+        return (clean - noise.to(clean.dtype)).abs().to(original_samples.dtype)
 
     def step(
         self,

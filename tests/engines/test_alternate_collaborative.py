@@ -12,6 +12,7 @@ from torch import nn
 
 from hidiff_monai.engines import AlternateCollaborativeTrainer, UpdatePlan
 from hidiff_monai.handlers import AlternateCollaborativeHandler
+from hidiff_monai.losses import DiscriminativeLoss
 
 ONLY_SEGMENTOR = UpdatePlan(updates_refiner=False)
 
@@ -193,3 +194,31 @@ def test_estimate_is_the_prediction_and_losses_add_up(
     assert output[Keys.PRED].shape == output[Keys.LABEL].shape
     assert output[Keys.PRED].min() >= 0 and output[Keys.PRED].max() <= 1
     assert output[Keys.LOSS].item() == pytest.approx(output["loss_refiner"].item() + output["loss_segmentor"].item())
+
+
+@pytest.mark.parametrize("value", [2.0, 255.0, 0.5])
+def test_labels_that_are_no_masks_end_the_training(
+    make_network: Callable, make_trainer: Callable, make_batches: Callable, value: float
+) -> None:
+    """Cross-entropy of such labels has no lower bound: the loss would fall, and every check pass."""
+    batches = [{**batch, "label": batch["label"] * value} for batch in make_batches(1)]
+    with pytest.raises(ValueError, match=f"values from 0 to {value:g}; expected 0 and 1"):
+        make_trainer(make_network(), batches).run()
+
+
+@pytest.mark.parametrize("of_network", [True, False])
+def test_exclusive_in_one_place_only_is_refused(
+    make_network: Callable, make_trainer: Callable, make_batches: Callable, of_network: bool
+) -> None:
+    network = make_network(num_targets=3)
+    network.exclusive = of_network
+    with pytest.raises(ValueError, match=f"exclusive is {of_network} in network_def and {not of_network} in"):
+        make_trainer(network, make_batches(1), discriminative_loss=DiscriminativeLoss(exclusive=not of_network))
+
+
+def test_hard_starts_take_masks_of_half_precision(make_network: Callable, make_trainer: Callable) -> None:
+    images = torch.rand(1, 2, 1, 16, 16)
+    batches = [{"image": image.bfloat16(), "label": (image > 0.7).bfloat16()} for image in images]
+    trainer = make_trainer(make_network(), batches, hard_start_share=1.0, timestep_power=1e3, amp=True)
+    trainer.run()
+    assert trainer.state.iteration == 1

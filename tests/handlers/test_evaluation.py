@@ -101,6 +101,36 @@ def test_threshold_decides_what_is_foreground(tmp_path: Path) -> None:
     assert writer.rows[1]["uncertainty"] == pytest.approx(16 * 0.25)  # of the mask as it was cut, here an empty one
 
 
+def test_exclusive_classes_are_scored_as_they_are_delivered(tmp_path: Path) -> None:
+    """The likeliest class is the right one everywhere, although no probability reaches the threshold."""
+    item, output = case("a", "picture")
+    probability = torch.tensor([0.25, 0.45, 0.30])[:, None, None].expand(3, 4, 4)
+    label = torch.zeros(3, 4, 4)
+    label[1] = 1
+    output |= {key: probability for key in ("prior", "refined", "variance", "entropy")} | {"label": label}
+    network = nn.Module()
+    network.exclusive = True
+    writer = EvaluationWriter(tmp_path, ["background", "a", "b"])
+    run(writer, [(item, output)], network)
+    scores = {(row["target"], row["method"]): (row["tp"], row["fp"], row["fn"]) for row in writer.rows}
+    assert scores["a", "prior"] == scores["a", "refined"] == (16, 0, 0)
+    assert scores["b", "refined"] == scores["background", "refined"] == (0, 0, 0)
+    assert writer.calibration[1].retention.error_rate == 0
+
+
+@pytest.mark.parametrize("names", [["vessel", "disc"], []])
+def test_names_for_other_channels_than_there_are_are_refused(tmp_path: Path, names: list[str]) -> None:
+    with pytest.raises(ValueError, match="target_names are .* 1 channels"):
+        run(EvaluationWriter(tmp_path, names), [case("a")])
+
+
+def test_a_picture_of_12_bits_in_16_is_brightened_to_be_seen(tmp_path: Path) -> None:
+    item, output = case("a", "picture")
+    item["picture"] = torch.linspace(0, 16, 48).reshape(3, 4, 4)
+    run(EvaluationWriter(tmp_path, ["vessel"]), [(item, output)])
+    assert np.load(tmp_path / "arrays" / "a.npz")["image"].max() == 255
+
+
 def test_a_temperature_moves_the_refined_mask_s_threshold_only(tmp_path: Path) -> None:
     """At temperature 2, 0.7 becomes 0.604."""
     item, output = case("a", "picture")
@@ -119,8 +149,10 @@ def test_arrays_hold_the_maps_in_the_report_s_types(tmp_path: Path) -> None:
         "image": ("uint8", (4, 4, 3)),
         **{key: ("uint8", (4, 4)) for key in ("label", "region")},
         **{key: ("float32", (4, 4)) for key in ("prior", "refined", "variance", "entropy")},
+        **{key: ("bool", (4, 4)) for key in ("prior_mask", "refined_mask")},
         "threshold": ("float64", (2,)),
     }
+    assert np.array_equal(arrays["prior_mask"], PRIOR[0].numpy() > 0.5)
     assert np.array_equal(arrays["prior"], PRIOR[0].numpy()) and np.array_equal(arrays["label"], LABEL[0].numpy())
     assert np.array_equal(arrays["region"], REGION[0].numpy())
     assert (arrays["image"] == 200).all() and (arrays["threshold"] == 0.5).all()

@@ -74,3 +74,12 @@ def test_no_temperature_moves_a_class(network: HiDiff) -> None:
 def test_an_inferer_without_the_maps_is_refused() -> None:
     with pytest.raises(ValueError, match=r"outputs \['refined'\] lack \['entropy', 'prior'\]: add them"):
         VolumeInferer(BernoulliDiffusionInferer())
+
+
+def test_classes_that_overlap_are_refused(network: HiDiff) -> None:
+    if not network.exclusive:
+        pytest.skip("one class")
+    other = HiDiff(network.segmentor, network.refiner, network.scheduler, exclusive=False)
+    infer = VolumeInferer(BernoulliDiffusionInferer(outputs=OUTPUTS), progress=False)
+    with pytest.raises(ValueError, match="3 classes overlap"):
+        infer(torch.rand(1, 1, 32, 32, 2), other.eval())

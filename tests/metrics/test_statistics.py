@@ -25,7 +25,7 @@ def test_bootstrap_equals_the_enumeration_of_all_resamples():
 
 def test_bootstrap_agrees_with_scipy():
     differences = np.random.default_rng(3).normal(0.02, 0.05, 40)
-    expected = stats.bootstrap((differences,), np.mean, method="percentile", rng=np.random.default_rng(1))
+    expected = stats.bootstrap((differences,), np.mean, method="percentile", random_state=np.random.default_rng(1))
     interval = expected.confidence_interval
     np.testing.assert_allclose(paired_bootstrap(differences), (interval.low, interval.high), atol=1e-3)
 
@@ -81,7 +81,7 @@ def test_the_interval_of_a_correlation_agrees_with_scipy():
     second = -first + rng.normal(size=40)
     expected = stats.bootstrap(
         (first, second), lambda a, b: stats.spearmanr(a, b).statistic, paired=True, vectorized=False,
-        method="percentile", n_resamples=2000, rng=np.random.default_rng(1),
+        method="percentile", n_resamples=2000, random_state=np.random.default_rng(1),
     ).confidence_interval  # fmt: skip
     found = correlation_interval(first, second, [str(i) for i in range(40)])
     assert found == pytest.approx((expected.low, expected.high), abs=0.03)

@@ -118,3 +118,15 @@ def test_nothing_outside_the_region_counts() -> None:
 def test_bad_spacing_is_named(spacing_mm: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="expected 2 positive numbers"):
         hd95(SOME, SOME, spacing_mm)
+
+
+def test_more_distances_than_torch_s_quantile_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of noise on a large scan: its limit is 2^24, here any."""
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("quantile() input tensor is too large")
+
+    monkeypatch.setattr(torch, "quantile", refuse)
+    found, label = np.zeros((2, 40, 40), bool)
+    found[:, ::3], label[5:9, 5:9] = True, True
+    assert 20 < hd95(found, label) < 50

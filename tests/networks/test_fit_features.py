@@ -17,12 +17,19 @@ def make_maps(image: torch.Tensor, multiple: int) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("size", [(48, 80), (96, 112), (144, 64), (64, 64), (31, 33)])
-@pytest.mark.parametrize("multiple", [32, 64, 128])
+@pytest.mark.parametrize("multiple", [32, 64, 128, 224, 256])
 def test_maps_of_a_larger_padding_are_cropped(size: tuple[int, int], multiple: int) -> None:
     image = torch.rand(1, 1, *size)
     fitted = fit_features(make_maps(image, multiple), STRIDES, [0, 1, 2], *size, divisor=16)
     for feature, expected in zip(fitted, make_maps(image, 16), strict=False):
         assert torch.equal(feature, expected)
+
+
+def test_a_coarsest_map_of_another_stride_is_refused() -> None:
+    maps = make_maps(torch.rand(1, 1, 256, 256), 32)
+    maps[3] = maps[2]
+    with pytest.raises(ValueError, match="a feature map of stride 32 has 16 rows for an image of 256"):
+        fit_features(maps, STRIDES, [0, 1, 2, 3], 256, 256, divisor=32)
 
 
 def test_a_map_of_another_stride_is_refused() -> None:

@@ -287,3 +287,11 @@ def test_an_unknown_sampler_is_refused(scheduler):
     mask = torch.zeros(1, 1, 2, 2)
     with pytest.raises(ValueError, match="soft"):
         scheduler.step(mask, 3, mask, mask, 2, sampler="soft")
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.int64, torch.float16, torch.float64])
+def test_noisy_masks_are_0_and_1_in_the_dtype_of_the_mask(dtype: torch.dtype) -> None:
+    mask = (torch.arange(64).reshape(1, 1, 8, 8) % 2).to(dtype)
+    noisy = BernoulliScheduler(10).add_noise(mask, 1 - mask.float(), torch.tensor([9]))
+    assert noisy.dtype == dtype and set(noisy.float().unique().tolist()) <= {0.0, 1.0}
+    assert not torch.equal(noisy, mask)
