@@ -320,7 +320,8 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(1)
     except OSError as error:
         is_of_the_system = error.strerror is not None  # a library's own has a text and nothing else
-        text = f"{error.filename}: {error.strerror}" if is_of_the_system else f"{type(error).__name__}: {error}"
+        place = "" if error.filename is None else f"{error.filename}: "
+        text = f"{place}{error.strerror}" if is_of_the_system else f"{type(error).__name__}: {error}"
         print(f"error: {text}", file=sys.stderr)
         sys.exit(1)
 

@@ -18,7 +18,8 @@ from hidiff_monai.io.dicom_volume import DicomVolume, read_series
 __all__ = ["DicomSeries", "DicomVolume", "find_series", "read_series"]
 
 SUFFIXES = (".dcm", ".dicom")
-SERIES_TAGS = ("SOPClassUID", "SeriesInstanceUID", "SeriesNumber", "Modality", "Rows")
+MARK_END = 132  # bytes: a preamble, and DICM
+SERIES_TAGS = ("SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "SeriesNumber", "Modality", "Rows")
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def find_series(root: str | Path, progress: bool = True) -> list[DicomSeries]:
     root = Path(root)
     if not root.exists():
         raise ValueError(f"{root}: there is no such file or folder; expected DICOM images: correct the path")
-    series: dict[str, list[tuple[Path, Dataset]]] = {}
+    series: dict[tuple[str, ...], list[tuple[Path, Dataset]]] = {}
     broken = []
     files = _list_files(root)
     for file in tqdm(files, desc="Reading DICOM headers", unit="file", disable=not progress or not files):
@@ -73,15 +74,23 @@ def find_series(root: str | Path, progress: bool = True) -> list[DicomSeries]:
         if header is None:
             broken.append(file)
         elif _is_image(header):
-            series.setdefault(str(header.SeriesInstanceUID), []).append((file, header))
+            series.setdefault(_key(header), []).append((file, header))
     found = [_describe(members) for members in series.values()]
     alone = [file for file in broken if not _joins_its_folder(file, found)]
     return _make_unique(_name(root, found) + [(_id_of_file(root, file), [file], "") for file in alone])
 
 
 def _list_files(root: Path) -> list[Path]:
-    files = [root] if root.is_file() else _walk(root)
-    return sorted(filter(lambda file: _is_dicom(file, file.relative_to(root).parts), files), key=natural_order)
+    files = [root] if root.is_file() else [*_walk(root)]
+    found = {file for file in files if _is_dicom(file, file.relative_to(root).parts)}
+    kinds = {_kind(file) for file in found}
+    cut_off = {file for file in files if _kind(file) in kinds and file.is_file() and file.stat().st_size < MARK_END}
+    return sorted(found | cut_off, key=natural_order)
+
+
+def _kind(file: Path) -> tuple[Path, str]:
+    """Files of a series are named alike but for numbers: one cut off before DICOM's mark is told by its name."""
+    return file.parent, re.sub("[0-9]+", "0", file.name)
 
 
 def _walk(root: Path) -> Iterator[Path]:
@@ -103,7 +112,7 @@ def _is_dicom(file: Path, parts: tuple[str, ...]) -> bool:
         return True
     try:
         with open(file, "rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
+            return stream.read(MARK_END)[-4:] == b"DICM"
     except OSError:
         return True  # told, with its folder's series, as what cannot be read
 
@@ -124,6 +133,12 @@ def _is_whole(header: Dataset) -> bool:
     if is_known and not _is_image(header):
         return True
     return bool(header.SeriesInstanceUID) and (not is_known or "Rows" in header)
+
+
+def _key(header: Dataset) -> tuple[str, ...]:
+    """Anonymised files of several patients may share a SeriesInstanceUID."""
+    with silence_dicom():
+        return tuple(str(header.get(tag, "")) for tag in ("SeriesInstanceUID", "StudyInstanceUID", "PatientID"))
 
 
 def _is_image(header: Dataset) -> bool:

@@ -20,7 +20,8 @@ DECODERS = {
     "JPEG 2000": "pylibjpeg pylibjpeg-openjpeg",
     "High-Throughput": "pylibjpeg pylibjpeg-openjpeg",
 }
-SPACING_TOLERANCE = 0.01  # of the spacing, or in mm: the larger
+SPACING_TOLERANCE = 0.01  # of the spacing
+ROUNDING_MM = 0.02  # of steps between places of two decimals, along all three axes together
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class _Slice(NamedTuple):
     spacing_mm: tuple[float, float]
     thickness_mm: float
     identity: tuple[str, str]
+    instance: str
 
     def __str__(self) -> str:
         return self.file if self.frame == 0 else f"{self.file} (frame {self.frame + 1})"
@@ -70,7 +72,8 @@ def read_series(files: Sequence[str]) -> DicomVolume:
 
     Raises:
         ValueError: if a file cannot be read or decoded, has no geometry, holds colours or NaN, or if the slices are not
-            one stack: a slice missing or twice there, or of another size, spacing, orientation, series or modality.
+            one stack: a slice missing or twice there, or of another size, spacing, orientation, series or modality, or
+            files that share an SOPInstanceUID, by which segments refer to them.
     """
     if not files:
         raise ValueError("a series of no files; expected at least one: name a folder with DICOM images")
@@ -80,6 +83,7 @@ def read_series(files: Sequence[str]) -> DicomVolume:
     normal = np.cross(*slices[0].orientation)
     slices.sort(key=lambda part: float(part.position_mm @ normal))
     _require_regular(slices, normal)
+    _require_own_instances(slices)
     return DicomVolume(
         array=np.stack([part.pixels for part in slices]).transpose(2, 1, 0),
         affine=_affine(slices, normal),
@@ -164,6 +168,7 @@ def _read_slice(file: str, data: Dataset, number: int, stored: np.ndarray) -> _S
     return _Slice(
         *(file, number, _scale(stored, values), place, axes, (rows_mm, columns_mm), _thickness(measures)),
         (str(data.SeriesInstanceUID), str(data.get("Modality", ""))),
+        str(data.get("SOPInstanceUID", "")),
     )
 
 
@@ -219,6 +224,17 @@ def _require_same_grid(part: _Slice, first: _Slice) -> None:
         raise ValueError(f"{part}: holds NaN or infinity; expected finite values: export it again")
 
 
+def _require_own_instances(slices: list[_Slice]) -> None:
+    file_of: dict[str, str] = {}
+    for part in slices:
+        first = file_of.setdefault(part.instance, part.file)
+        if part.instance and first != part.file:
+            raise ValueError(
+                f"{part.file}: has the SOPInstanceUID of {first}; expected one of its own, by which a segmentation "
+                "refers to it: anonymise the originals again, or convert the series to NIfTI"
+            )
+
+
 def _require_regular(slices: list[_Slice], normal: np.ndarray) -> None:
     steps = np.diff([part.position_mm for part in slices], axis=0)
     gaps = steps @ normal
@@ -241,7 +257,7 @@ def _require_regular(slices: list[_Slice], normal: np.ndarray) -> None:
 
 
 def _tolerance(gap_mm: float) -> float:
-    return max(SPACING_TOLERANCE, SPACING_TOLERANCE * gap_mm)
+    return max(ROUNDING_MM, SPACING_TOLERANCE * gap_mm)
 
 
 def _affine(slices: list[_Slice], normal: np.ndarray) -> np.ndarray:

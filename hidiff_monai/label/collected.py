@@ -44,17 +44,19 @@ def collect_cases(served: ServedBundle, datastore: Datastore, val_split: float, 
         )
     if not 0 < val_split < 1:
         raise ValueError(f"val_split {val_split}; expected a share between 0 and 1, for example 0.2")
-    labelled: dict[str, Path] = {}
+    ids = {str(datastore.get_image_uri(name)): name for name in datastore.get_labeled_images()}  # files may be links
+    labelled: dict[str, str] = {}
     cases = []
     for image, saved in pairs:
-        item = served.find_case(image)
+        name = ids.get(str(image)) or (nifti_stem(image) if is_nifti(image) else image.stem)
+        item = {**served.find_case(image), **({} if served.is_grouped else {"id": name})}
         if item["id"] in labelled:
             raise ValueError(
-                f"case {item['id']} has labels of {labelled[item['id']].name} and {image.name}; expected one label a "
+                f"case {item['id']} has labels of {labelled[item['id']]} and {name}; expected one label a "
                 "case: delete one of them"
             )
-        labelled[item["id"]] = image
-        cases.append(_collect(served, datastore, image, saved, item, folder))
+        labelled[item["id"]] = name
+        cases.append(_collect(served, datastore, name, saved, item, folder))
     validating = set(_choose_validation(cases, val_split))
     return [replace(case, section="validation" if case.id in validating else "training") for case in cases]
 
@@ -69,9 +71,9 @@ def _choose_validation(cases: Sequence[RawCase], val_split: float) -> list[str]:
 
 
 def _collect(
-    served: ServedBundle, datastore: Datastore, image: Path, saved: Path, item: dict[str, Any], folder: Path
+    served: ServedBundle, datastore: Datastore, name: str, saved: Path, item: dict[str, Any], folder: Path
 ) -> RawCase:
-    info = datastore.get_label_info(nifti_stem(image) if is_nifti(image) else image.stem, DefaultLabelTag.FINAL)
+    info = datastore.get_label_info(name, DefaultLabelTag.FINAL)
     segments = segments_of(info, saved.parent)
     files = item["image"] if isinstance(item["image"], list) else [item["image"]]
     label = write_classes(saved, folder / "labels" / item["id"], served.names, segments)
@@ -109,7 +111,7 @@ def write_dataset(served: ServedBundle, cases: Sequence[RawCase], folder: Path) 
         return prepare_volumes(_describe_volumes(name, served, cases), list(cases), folder)
     sections: dict[str, list[dict[str, str]]] = {"training": [], "validation": [], "test": []}
     for case in cases:
-        image = folder / "images" / case.images[0].name
+        image = folder / "images" / f"{case.id}{case.images[0].suffix}"
         image.parent.mkdir(exist_ok=True)
         shutil.copyfile(case.images[0], image)
         paths = {"image": image.relative_to(folder).as_posix(), "label": case.label.relative_to(folder).as_posix()}

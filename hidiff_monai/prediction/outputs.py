@@ -20,6 +20,7 @@ from hidiff_monai.io import (
     write_volume_maps,
 )
 from hidiff_monai.io.geometry import upright
+from hidiff_monai.io.images import brighten
 from hidiff_monai.prediction.case import CaseMaps
 from hidiff_monai.report import case_picture
 
@@ -53,7 +54,7 @@ def write_case(stem: Path, maps: CaseMaps, names: Sequence[str], algorithm: str,
     """
     if maps.refined.ndim == 2:
         mask = maps.refined * 255 if len(names) == 1 else maps.refined
-        files = write_photograph_maps(stem, mask, maps.entropy, int(maps.meta["orientation"]))
+        files = write_photograph_maps(stem, {"mask": mask}, maps.entropy, int(maps.meta["orientation"]))
         return dict(zip(("mask", "uncertainty"), (file.name for file in files), strict=True))
     mask, entropy = (on_source_grid(values, maps.meta) for values in (maps.refined, maps.entropy))
     if "slice_files" not in maps.meta:
@@ -81,7 +82,7 @@ def draw_case(maps: CaseMaps, names: Sequence[str], label: np.ndarray | None, nu
         number: the slice to show of a volume; None for a photograph.
     """
     if number is None:
-        picture = read_photograph(maps.meta["filename_or_obj"]).pixels.round().astype(np.uint8)
+        picture = brighten(read_photograph(maps.meta["filename_or_obj"]).pixels)
         return case_picture(picture, maps.prior, maps.refined, maps.entropy, names, label)
 
     def plane(values: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hidiff_monai.io import write_atomically
+from hidiff_monai.io import hash_file, write_atomically
 
 OUTPUTS = ("{}_mask.png", "{}_mask.nii.gz", "{}_mask.dcm", "{}_rtstruct.dcm", "pictures/{}.png") + tuple(
     f"{{}}_entropy{suffix}" for suffix in (".png", ".nii.gz", ".dcm")
@@ -43,18 +43,28 @@ class Records:
         except (KeyError, TypeError, AttributeError):
             return None
         names += [f"pictures/{item['id']}.png"] if self.needs_picture else []
-        return record if all((self.output / name).is_file() for name in names) else None
+        is_whole = all((self.output / name).is_file() and (self.output / name).stat().st_size for name in names)
+        return record if is_whole else None
 
     def begin(self, item: Mapping[str, Any]) -> None:
         """Takes away what an earlier run left of a case, so that nothing of it stands beside the new result.
 
         Raises:
-            ForeignFileError: if a file of such a name is there that no run of this folder has written.
+            ForeignFileError: if a file of such a name is there that no run of this folder has written, or that was
+                changed since.
             ValueError: if it is the result of other files, such as another patient's of the same name.
         """
         files = [self.output / name.format(item["id"]) for name in OUTPUTS]
         there = [file for file in files if file.exists()]
         record = self.read(item)
+        written = (record or {}).get("written", {})
+        known = (file for file in there if file.name in written and file.stat().st_size)
+        changed = next((file for file in known if written[file.name] != hash_file(file)), None)
+        if changed is not None:
+            raise ForeignFileError(
+                f"{changed.name}: was changed after `hidiff predict` wrote it; expected its own result: move it, or "
+                "choose another --output"
+            )
         if there and (record is None or record.get("foreign")):
             raise ForeignFileError(
                 f"{there[0].name}: is in the output folder already, and not from a run of `hidiff predict`; expected "
@@ -71,9 +81,11 @@ class Records:
             file.unlink()
 
     def finish(self, item: Mapping[str, Any], record: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
-        """Keeps the record of a case, with its fingerprint and, by a hash, the files whose results are there."""
+        """Keeps the record of a case, with its fingerprint, by a hash the files whose results are there, and theirs."""
         owner = (self.read(item) or {}).get("owner", _owner(item))
-        return self._write(item, {**record, "fingerprint": fingerprint, "owner": owner})
+        files = [self.output / name for name in (record.get("outputs") or {}).values()]
+        written = {file.name: hash_file(file) for file in files} or (self.read(item) or {}).get("written", {})
+        return self._write(item, {**record, "fingerprint": fingerprint, "owner": owner, "written": written})
 
     def fingerprint(self, files: Sequence[Path]) -> str:
         """SHA-256 of names, sizes and times of a case's files, and of the settings; empty where a file is gone."""

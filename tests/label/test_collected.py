@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 import nibabel
@@ -13,7 +14,7 @@ from pydicom.dataset import Dataset
 
 pytest.importorskip("monailabel", reason="MONAI Label has its own environment: make test-label")
 
-from hidiff_monai.label.collected import collect_cases, segments_of  # noqa: E402
+from hidiff_monai.label.collected import collect_cases, segments_of, write_dataset  # noqa: E402
 from hidiff_monai.label.served import ServedBundle  # noqa: E402
 from hidiff_monai.label.strategy import MostUncertain  # noqa: E402
 
@@ -25,6 +26,7 @@ class Store:
 
     def __init__(self, folder: Path, labels: dict[str, Path]) -> None:
         self.folder, self.labels = folder, labels
+        self.infos: dict[str, dict[str, object]] = {}
 
     def datalist(self) -> list[dict[str, str]]:
         return [{"image": self.get_image_uri(image), "label": str(file)} for image, file in self.labels.items()]
@@ -43,7 +45,7 @@ class Store:
         return {"uncertainty": float(len(image))}
 
     def get_label_info(self, image: str, tag: object) -> dict[str, object]:
-        return {}
+        return self.infos.get(image, {})
 
 
 SPEC = importlib.util.spec_from_file_location("series", Path(__file__).parents[1] / "io" / "series.py")
@@ -96,8 +98,31 @@ def test_a_case_that_is_labelled_twice_is_refused(tmp_path: Path) -> None:
     for sequence in ("t1", "t1ce", "t2", "flair"):
         nibabel.save(nibabel.Nifti1Image(zeros, np.eye(4)), images / f"p_{sequence}.nii.gz")
     store = Store(images, {"p_t1": images / "p_t1.nii.gz", "p_t1ce": images / "p_t1.nii.gz"})
-    with pytest.raises(ValueError, match="case p has labels of p_t1.nii.gz and p_t1ce.nii.gz; expected one"):
+    with pytest.raises(ValueError, match="case p has labels of p_t1 and p_t1ce; expected one"):
         collect_cases(ServedBundle(BUNDLES / "brats", tmp_path), store, 0.5, tmp_path / "data")
+
+
+class LinkedStore(Store):
+    """Where images are links, MONAI Label's own store tells what they lead to."""
+
+    def get_image_uri(self, image: str) -> str:
+        return os.path.realpath(super().get_image_uri(image))
+
+
+def test_images_that_are_links_keep_their_names_and_what_was_said_of_them(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    labels = {}
+    for name in ("a", "b"):
+        (tmp_path / "images" / f"{name}.png").symlink_to(picture(tmp_path / f"archive_{name}" / "scan.png", 9))
+        labels[name] = picture(tmp_path / "labels" / f"{name}.png", 2)
+    store = LinkedStore(tmp_path / "images", labels)
+    store.infos = {name: {"label_info": [{"name": "polyp", "idx": 2}]} for name in labels}
+    served = ServedBundle(BUNDLES / "kvasir_seg", tmp_path)
+    cases = collect_cases(served, store, 0.5, tmp_path / "data")
+    assert [case.id for case in cases] == ["a", "b"]
+    assert all((np.asarray(Image.open(case.label)) > 0).all() for case in cases)
+    write_dataset(served, cases, tmp_path / "data")
+    assert {file.name for file in (tmp_path / "data" / "images").iterdir()} == {"a.png", "b.png"}
 
 
 SAID = [{"name": "liver", "idx": 2}, {"name": "spleen", "idx": 1}]

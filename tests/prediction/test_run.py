@@ -44,28 +44,6 @@ def test_a_volume_gets_its_mask_on_its_own_grid(
     assert case["uncertainty"] == pytest.approx(np.asarray(entropy.dataobj).sum() / foreground, rel=1e-3)
 
 
-def test_the_results_of_another_patient_of_the_same_name_stay(
-    tmp_path: Path, bundle_arguments: Arguments, write_photograph: Callable[..., None]
-) -> None:
-    """for p in patient*; do hidiff predict --input $p --output masks; done"""
-    arguments = bundle_arguments("kvasir_seg")
-    states = []
-    for patient in ("a", "b", "a"):
-        if not (tmp_path / patient).exists():
-            write_photograph(tmp_path / patient / "scan.png", size=(50, 70))
-        (case,) = run_prediction(source=tmp_path / patient, output=tmp_path / "masks", **arguments)["cases"]
-        states.append((case["status"], (tmp_path / "masks" / "scan_mask.png").stat().st_size > 0))
-        if patient == "b":
-            assert "results of another input of this name; expected one input an output folder" in case["error"]
-        assert "owner" not in case
-    assert states == [("done", True), ("failed", True), ("done", True)]
-    (tmp_path / "a" / "scan.png").unlink()
-    write_photograph(tmp_path / "a" / "scan.png", size=(40, 70))  # taken anew: a result replaces its own
-    (case,) = run_prediction(source=tmp_path / "a", output=tmp_path / "masks", **arguments)["cases"]
-    with Image.open(tmp_path / "masks" / "scan_mask.png") as mask:
-        assert case["status"] == "done" and mask.size == (70, 40)
-
-
 def test_a_photograph_gets_its_mask_at_its_own_size(
     tmp_path: Path, bundle_arguments: Arguments, write_photograph: Callable[..., None]
 ) -> None:
