@@ -17,6 +17,7 @@ from PIL import Image
 from hidiff_monai.cli import main
 from hidiff_monai.new_bundle import plan, write_new_bundle
 from hidiff_monai.new_bundle.template import CONFIGS, Config, read_template
+from hidiff_monai.prediction import run_prediction
 
 REPOSITORY = Path(__file__).parents[1]
 RULES = REPOSITORY / "hidiff_monai" / "sharing" / "metadata_rules.json"
@@ -34,13 +35,18 @@ def draw_blobs(shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarra
     return generator.normal(0, 10, shape) + 100 + 50 * label, label
 
 
-def write_volumes(folder: Path, number: int = 8, offset: float = 0, channels: int = 1) -> None:
+AXIAL = np.diag([-1.0, -1, 2, 1])
+SAGITTAL = np.array([[0, 0, 4.0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+
+
+def write_volumes(
+    folder: Path, number: int = 8, offset: float = 0, channels: int = 1, affine: np.ndarray = AXIAL
+) -> None:
     """`imagesTr/` and `labelsTr/` as MSD names them, about 35 × 50 × 35, with left and posterior axes."""
     for case in range(number):
         image, label = draw_blobs((32 + case % 4, 50, 10), case)
         for kind in ("imagesTr", "labelsTr"):
             (folder / kind).mkdir(parents=True, exist_ok=True)
-        affine = np.diag([-1, -1, 2, 1])
         for channel in range(channels):
             name = f"h_{case:03d}" + (f"_t{channel + 1}" if channels > 1 else "")
             volume = np.where(label, image, image + offset).astype(np.int16)
@@ -161,6 +167,29 @@ def test_what_looks_like_ct_gets_a_window(tmp_path: Path) -> None:
     workflow(bundle, "train", **{**TINY, "max_epochs": 1}).run()
 
 
+def test_sagittal_planes_are_trained_on_and_predicted_as_such(tmp_path: Path) -> None:
+    """And a reader's labels mean in prediction what they meant in training."""
+    write_volumes(tmp_path / "raw", affine=SAGITTAL)
+    datalist = list_volumes(tmp_path, "--label_values", "{0:0,1:2,2:1}")
+    bundle, text = write_new_bundle("knee", datalist, output=tmp_path / "bundles")
+    assert "as they were acquired, not axial" in text
+    assert read(bundle, "train")["crop_size"] in ([35, 50], [50, 35])
+    assert read(bundle, "inference")["preprocessing"]["transforms"] == "$scan_transforms(acquired=True)"
+    assert read(bundle, "inference")["label_values"] == {"0": 0, "1": 2, "2": 1}
+    require_true_metadata(bundle, tmp_path)
+    workflow(bundle, "train", **TINY).run()
+    workflow(bundle, "train", "evaluate", num_samples=1).run()
+    rows = json.loads((bundle / "output" / "evaluation_test" / "cases.json").read_text())
+    expected = {(row["case"], row["target"]): row["dice"] for row in rows if row["method"] == "refined"}
+    manifest = run_prediction(
+        bundle, tmp_path / "raw/imagesTr", tmp_path / "out", labels=tmp_path / "raw/labelsTr", device="cpu",
+        overrides=SMALL, samples=1,
+    )  # fmt: skip
+    found = {(case["id"], entry["name"]): entry["dice"] for case in manifest["cases"] for entry in case["classes"]}
+    for key, dice in expected.items():
+        assert found[key] == pytest.approx(dice, abs=1e-3)
+
+
 def test_channels_are_told_apart_by_name(tmp_path: Path) -> None:
     write_volumes(tmp_path / "raw", channels=2)
     names = "imagesTr/{id}_t1.nii.gz,imagesTr/{id}_t2.nii.gz"
@@ -221,6 +250,11 @@ def test_what_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ):
         with pytest.raises(ValueError, match=message):
             write_new_bundle(datalist=datalist, output=output, **options)
+    unvalidated = json.loads(datalist.read_text())
+    unvalidated["training"] += unvalidated.pop("validation")
+    (datalist.parent / "other.json").write_text(json.dumps(unvalidated))
+    with pytest.raises(ValueError, match="no case validates; expected some.*--validation above 0"):
+        write_new_bundle("a", datalist.parent / "other.json", output=output)
     assert [path.name for path in output.rglob("*")] == ["there", "mine.txt"]
     with pytest.raises(SystemExit):
         main(["new-bundle", "--name", "a", "--datalist", str(tmp_path / "none.json"), "--output", str(output)])

@@ -70,7 +70,10 @@ def use_fold(datalist: dict[str, Any], fold: str | int) -> dict[str, Any]:
     """
     folds = {str(name): list(ids) for name, ids in datalist.get("folds", {}).items()}
     if str(fold) not in folds or len(folds) < 3:
-        raise ValueError(f"fold {fold!r} of folds {list(folds)}; expected one of at least three: set 'folds', or fold")
+        raise ValueError(
+            f"fold {fold!r} of folds {list(folds)}; expected one of at least three: set fold, or 'folds' in the "
+            "datalist; patients outside the test section are dealt into five, fewer patients into as many folds"
+        )
     cases = {case["id"]: case for name in SECTIONS for case in datalist.get(name, [])}
     patient_of = {case_id: case.get("patient", case_id) for case_id, case in cases.items()}
     unknown = [case_id for ids in folds.values() for case_id in ids if case_id not in cases]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from hidiff_monai.io.images import read_size
 
 from .datalist import load_datalist, read_datalist
-from .labels import label_transform
+from .labels import label_transform, source_label_rule
 from .leakage import SECTIONS
 from .slices import load_volumes, read_geometry
 from .validate import read_readable
@@ -66,6 +66,8 @@ class Findings:
         classes: without the background.
         percentiles: of the values in the foreground, at `PERCENTILES`, for each channel.
         num_examined: cases whose pixels were looked at.
+        acquired: volumes whose planes were kept as they were acquired, see `cut_axes`.
+        label_rule: "label_values" or "label_threshold": what the values of the label files mean.
     """
 
     name: str
@@ -81,6 +83,8 @@ class Findings:
     classes: list[ClassFindings]
     percentiles: list[list[float]]
     num_examined: int
+    acquired: bool = False
+    label_rule: dict[str, Any] = field(default_factory=dict)
 
     def rows(self) -> list[tuple[str, str]]:
         """What was found, in words: for a table."""
@@ -92,6 +96,8 @@ class Findings:
             (f"training {unit}", str(self.num_planes)),
             ("size, " + ("X × Y × D" if self.is_volume else "H × W"), _describe_range(*self.sizes)),
         ]
+        if self.acquired:
+            rows.append(("planes", "as they were acquired, not axial"))
         if self.spacing:
             rows.append(("spacing, mm", _describe_range(*self.spacing)))
         percentiles = ", ".join(f"{percentile:g}" for percentile in PERCENTILES)
@@ -150,6 +156,8 @@ def inspect_dataset(datalist_file: str | Path, dataset_dir: str | Path) -> Findi
         classes=measured,
         percentiles=percentiles,
         num_examined=len(chosen),
+        acquired=bool(datalist.get("acquired")),
+        label_rule=source_label_rule(datalist),
     )
 
 

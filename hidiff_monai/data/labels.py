@@ -14,11 +14,12 @@ import numpy as np
 from monai.transforms import AsDiscreted, MapLabelValued, MapTransform
 
 from .datalist import read_datalist
+from .leakage import SECTIONS
 from .reading import Pixels
 
 RULES = ("label_values", "label_threshold")
 MAX_BETWEEN = 0.05  # share of a mask's pixels that are neither dark nor bright; compression leaves well below 1 %
-MAX_TINT = 8  # how far the channels of a grey picture saved in colour are apart
+MAX_TINT = 8  # how far JPEG moves the channels of a grey picture saved in colour apart
 
 
 def label_transform(datalist_file: str | Path, keys: str = "label") -> MapTransform:
@@ -52,6 +53,15 @@ def grey_levels(datalist_file: str | Path) -> tuple[list[float], list[float]]:
     return [float(grey) for grey in values], [float(number) for number in values.values()]
 
 
+def source_label_rule(datalist: dict[str, Any]) -> dict[str, Any]:
+    """The "label_values" or "label_threshold" of the files that a datalist was made from; of prepared volumes those of
+    the raw labels, as far as the datalist tells them."""
+    if "source_label_values" in datalist:
+        return {"label_values": datalist["source_label_values"]}
+    is_prepared = any("slices" in case for name in SECTIONS for case in datalist.get(name, []))
+    return {} if is_prepared else {rule: datalist[rule] for rule in RULES if rule in datalist}
+
+
 def require_label_rule(path: str | Path, datalist: dict[str, Any]) -> None:
     """Raises ValueError unless the datalist has "label_values" or a whole number as "label_threshold", not both."""
     given = [rule for rule in RULES if rule in datalist]
@@ -67,7 +77,7 @@ def require_label_rule(path: str | Path, datalist: dict[str, Any]) -> None:
 
 def check_label(pixels: Pixels, datalist: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Found, expected and mend of what is wrong with a label's values; a grey picture saved in colour is fine."""
-    grey = _as_grey(pixels)
+    grey = grey_of(pixels, MAX_TINT if "label_threshold" in datalist else 0)
     if grey is None:
         found = f"{pixels.channels} channels"
         yield found, "1", "save the label as a single-channel image, one grey value a class"
@@ -83,11 +93,17 @@ def list_values(values: np.ndarray, limit: int = 5) -> str:
     return f"{{{listed}}}" + (f" and {len(values) - limit} more" if len(values) > limit else "")
 
 
-def _as_grey(pixels: Pixels) -> np.ndarray | None:
+def grey_of(pixels: Pixels, tint: int = 0) -> np.ndarray | None:
+    """The one value a pixel of a label, also of a grey picture saved in colour; None where it has several.
+
+    Args:
+        pixels: of the label.
+        tint: how far the channels may be apart: exact values would become others when colour is turned to grey.
+    """
     array = pixels.array
     if pixels.channels == 1:
         return array[..., 0]
-    is_grey = pixels.affine is None and pixels.channels == 3 and int(np.ptp(array, axis=-1).max()) <= MAX_TINT
+    is_grey = pixels.affine is None and pixels.channels == 3 and int(np.ptp(array, axis=-1).max()) <= tint
     return array[..., 0] if is_grey else None
 
 

@@ -22,6 +22,7 @@ from hidiff_monai.io.geometry import cut_axes, mean_and_deviation, ras_affine
 from .reading import Pixels
 from .validate import read_readable
 
+JOINTS = "_-. "  # what may stand before the sequence in the name of a file
 WRONG_UNITS = {1: "meter", 3: "micron"}  # NIfTI's codes; 2 is mm, others say nothing
 
 
@@ -32,7 +33,8 @@ def list_volumes(path: str | Path, sequences: Sequence[str] = ()) -> list[dict[s
         path: a NIfTI file, or a folder of them; a DICOM file, or a folder tree with DICOM series; with ``sequences`` a
             patient's folder of NIfTI files, or a folder of such folders.
         sequences: how the names of a patient's files end, in the order of the network's channels, for example
-            ``["t1", "t1ce", "t2", "flair"]`` for ``<patient>_t1.nii.gz`` and so on. Empty: each file is a case.
+            ``["t1", "t1ce", "t2", "flair"]`` for ``<patient>_t1.nii.gz``, or ``<patient>-t1.nii.gz``, and so on.
+            Empty: each file is a case.
 
     Returns:
         Dictionaries with "id", "image", a path or a list of paths, and "format", "nifti" or "dicom"; sorted.
@@ -73,10 +75,10 @@ def _group_by_patient(files: list[Path], sequences: Sequence[str]) -> list[dict[
     longest_first = sorted(sequences, key=len, reverse=True)  # t1_post before post
     for file in files:
         stem = nifti_stem(file)
-        sequence = next((name for name in longest_first if stem.endswith(f"_{name}")), None)
-        if sequence is not None:
-            patient = stem.removesuffix(f"_{sequence}")
-            patients.setdefault((file.parent, patient), {})[sequence] = str(file)
+        ending = next((name for name in longest_first if stem.endswith(tuple(mark + name for mark in JOINTS))), None)
+        if ending is not None:
+            patient = stem[: -len(ending) - 1]
+            patients.setdefault((file.parent, patient), {})[ending] = str(file)
     missing = [
         f"{folder}/{patient}_{name}.nii.gz"
         for (folder, patient), found in patients.items()

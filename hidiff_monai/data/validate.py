@@ -187,6 +187,8 @@ def find_problems(key: str, pixels: Pixels, image: Pixels | None, datalist: dict
         yield from _check_region(pixels)
     if key == "image" and pixels.channels != datalist["channels"]:
         mend = "convert the image (drop alpha, or make grey from colour), or set 'channels' in the datalist"
+        if pixels.affine is not None:
+            mend = "split it into one 3-D file a channel, and give --images a pattern each"
         yield f"{pixels.channels} channel(s)", f"{datalist['channels']}", mend
 
 

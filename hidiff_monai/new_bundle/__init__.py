@@ -76,6 +76,11 @@ def _folder_name(name: str) -> str:
 
 def _require_images(file: Path, root: Path) -> None:
     datalist = read_datalist(file)
+    if not datalist.get("validation"):
+        raise ValueError(
+            f"{file}: no case validates; expected some, on which training chooses the model: deal again, with "
+            "--validation above 0"
+        )
     first = next((case["image"] for key in ("training", "validation", "test") for case in datalist.get(key, [])), None)
     if first is not None and not (root / first).is_file():
         raise ValueError(

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from hidiff_monai.data.inspection import Findings
+from hidiff_monai.data.labels import RULES
 
 from .plan import CHANNELS, Choice
 from .template import Config
@@ -41,6 +42,10 @@ def configure(
     for key, value in paths.items():
         train.set(key, value)
     inference.set("bundle_root", paths["bundle_root"])
+    for rule in RULES:
+        inference.content.pop(rule, None)
+    for rule, value in findings.label_rule.items():
+        inference.insert_after("checkpoint", rule, value)
     for config in (train, inference, configs["evaluate"]):
         for choice in choices:
             if choice.key in config.content:
@@ -52,7 +57,8 @@ def configure(
     for config in (train, inference):
         _set_channels(config, findings)
     if findings.is_volume:
-        _set_window(train, inference, next((c.value for c in choices if c.key == "intensity_window"), None))
+        window = next((choice.value for choice in choices if choice.key == "intensity_window"), None)
+        _set_window(train, inference, window, findings.acquired)
         _set_classes(train, findings)
         _set_sequences(inference, findings)
     _set_evaluation(configs["evaluate"], name, findings)
@@ -77,8 +83,8 @@ def _set_channels(config: Config, findings: Findings) -> None:
         config.set(f"{network}#channels", channels)
 
 
-def _set_window(train: Config, inference: Config, window: list[int] | None) -> None:
-    """Clips Hounsfield units, or normalises each volume, in training, validation and inference."""
+def _set_window(train: Config, inference: Config, window: list[int] | None, acquired: bool) -> None:
+    """Clips Hounsfield units, or normalises each volume, in training, validation and inference; there keeps planes."""
     argument = "" if window is None else "@intensity_window"
     for config, neighbour in ((train, "crop_size"), (inference, "checkpoint")):
         if window is None:
@@ -86,7 +92,8 @@ def _set_window(train: Config, inference: Config, window: list[int] | None) -> N
         elif "intensity_window" not in config.content:
             config.insert_after(neighbour, "intensity_window", window)
     train.substitute("validate#preprocessing#transforms", r"(?<=_transforms)\([^()]*\)", f"({argument})")
-    inference.substitute("preprocessing#transforms", r"(?<=_transforms)\([^()]*\)", f"({argument})")
+    arguments = ", ".join(filter(None, (argument, "acquired=True" if acquired else "")))
+    inference.substitute("preprocessing#transforms", r"(?<=_transforms)\([^()]*\)", f"({arguments})")
 
 
 def _set_classes(train: Config, findings: Findings) -> None:

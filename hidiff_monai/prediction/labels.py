@@ -30,8 +30,12 @@ def find_label(folder: Path | None, case_id: str) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def read_label(file: Path, meta: dict[str, Any], shape: Sequence[int], names: Sequence[str]) -> np.ndarray:
+def read_label(
+    file: Path, meta: dict[str, Any], shape: Sequence[int], names: Sequence[str], rule: Mapping[str, Any] | None = None
+) -> np.ndarray:
     """Class numbers on a case's grid, uint8.
+
+    Values mean what they meant in training, if the bundle says so. Others are taken as class numbers.
 
     Args:
         file: NIfTI on the grid of the image in any orientation, a picture of the photograph's size, or DICOM-SEG
@@ -39,6 +43,7 @@ def read_label(file: Path, meta: dict[str, Any], shape: Sequence[int], names: Se
         meta: of the case's image.
         shape: of the case's grid.
         names: of the classes; of a single one, any two values are background and foreground.
+        rule: the bundle's "label_values" (value in the file to class) or "label_threshold", where it has one.
 
     Raises:
         ValueError: if it cannot be read, lies on another grid, or holds other values or segments than the classes.
@@ -51,7 +56,14 @@ def read_label(file: Path, meta: dict[str, Any], shape: Sequence[int], names: Se
         raise ValueError(f"{file}: not readable ({type(error).__name__}); expected a label: export it again") from error
     if label.shape != tuple(shape):
         raise ValueError(f"{file}: shape {label.shape}; expected {tuple(shape)}, as its image: resample it there")
-    values = np.unique(label)
+    if file.suffix.lower() == ".dcm":
+        return label.astype(np.uint8)
+    values, rule = np.unique(label), rule or {}
+    if "label_threshold" in rule:
+        return (label > rule["label_threshold"]).astype(np.uint8)
+    meanings = {float(value): number for value, number in rule.get("label_values", {}).items()}
+    if np.isin(values, list(meanings)).all():
+        return np.vectorize(meanings.__getitem__, otypes=[np.uint8])(label)
     if len(names) == 1 and file.suffix.lower() in (".jpg", ".jpeg"):
         return (label > JPEG_THRESHOLD).astype(np.uint8)
     if len(names) == 1 and np.count_nonzero(values) <= 1:

@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser
 from monai.inferers import Inferer
 from monai.transforms import Transform
 
+from hidiff_monai.data.labels import RULES
 from hidiff_monai.inferers import Accelerated, BernoulliDiffusionInferer, VolumeInferer, accelerate
 from hidiff_monai.io import hash_file, load_weights, require_known_key
 from hidiff_monai.io.errors import find_value_error
@@ -42,6 +43,7 @@ class Model:
         names: the classes, without the background; class k is ``names[k - 1]``.
         modality: what the metadata say the images are, for example "CT".
         task: what the metadata say the bundle does.
+        label_rule: "label_values" or "label_threshold" of the configuration: what the values of label files mean.
         threshold: probability above which a pixel is foreground, where there is one class, before any temperature.
         refined_threshold: where the temperature has moved it to: of the refined probability.
         settings: what the masks depend on beside the case, as JSON values.
@@ -58,6 +60,7 @@ class Model:
     names: list[str]
     modality: str
     task: str
+    label_rule: dict[str, Any]
     threshold: float
     refined_threshold: float
     settings: dict[str, Any]
@@ -156,6 +159,7 @@ def load_model(
         names=names,
         modality=metadata["network_data_format"]["inputs"]["image"]["modality"],
         task=metadata["task"],
+        label_rule={rule: config[rule] for rule in RULES if rule in config},
         threshold=threshold,
         refined_threshold=refined_threshold,
         settings=json.loads(json.dumps({"steps": steps, "samples": samples, **(overrides or {})}, default=str)),
@@ -194,8 +198,15 @@ def parse_config(config: dict[str, Any], overrides: Mapping[str, Any], places: M
         require_known_key(name, config)
     parser = ConfigParser()
     parser.read_config(config)
-    parser.update({**overrides, **places})
+    parser.update({**overrides, **{key: _literal(value) for key, value in places.items()}})
     return parser
+
+
+def _literal(value: Any) -> Any:
+    """A path as an expression: MONAI would read # and @ in it as marks of its own."""
+    if not isinstance(value, str):
+        return value
+    return "$" + "".join(f"\\x{ord(sign):02x}" if sign in "#@%$" else sign for sign in repr(value))
 
 
 def build_part(parser: ConfigParser, key: str, overrides: Mapping[str, Any]) -> Any:

@@ -242,7 +242,7 @@ def _one_case(run: _Run, item: dict[str, Any]) -> bool:
 
 def _told(record: Mapping[str, Any], usual: Usual) -> dict[str, Any]:
     """A record as it stands in the manifest, with what follows from what is usual."""
-    case = {key: value for key, value in record.items() if key not in ("fingerprint", "owner")}
+    case = {key: value for key, value in record.items() if key not in ("fingerprint", "owner", "written")}
     if case["status"] == "done":
         reasons = why_hard(case["verdict"], case["uncertainty"], usual)
         case["verdict"] = {**case["verdict"], "looks_hard": bool(reasons), "reasons": reasons}
@@ -288,7 +288,7 @@ def _try_case(run: _Run, item: dict[str, Any], label: Path | None) -> dict[str, 
         run.records.begin(item)
         result = _run_case(run, item, label)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         message = find_value_error(error)
         told |= {"foreign": True} if isinstance(error, ForeignFileError) else {}
@@ -304,7 +304,9 @@ def _try_case(run: _Run, item: dict[str, Any], label: Path | None) -> dict[str, 
 def _run_case(run: _Run, item: dict[str, Any], label_file: Path | None) -> dict[str, Any]:
     model, places, options = run.model, run.places, run.options
     image = read_case(model, item)
-    label = None if label_file is None else read_label(label_file, dict(image.meta), image.shape[1:], model.names)
+    label = None
+    if label_file is not None:
+        label = read_label(label_file, dict(image.meta), image.shape[1:], model.names, model.label_rule)
     sampling = _choose_for_case(run, item["id"], image)
     maps = predict_case(model, image)
     number = most_telling_slice(maps.refined, maps.prior, maps.entropy) if maps.refined.ndim == 3 else None

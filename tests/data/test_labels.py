@@ -61,7 +61,17 @@ def test_channels_of_a_volume_are_no_grey_picture_in_colour():
     one_hot = np.eye(3, dtype=np.uint8)[np.arange(24).reshape(2, 3, 4) % 3]
     ((found, *_),) = check_label(Pixels(one_hot, np.eye(4)), {"label_values": {"0": 0, "1": 1}})
     assert found.startswith("3 channels")
-    assert list(check_label(Pixels(one_hot[0], None), {"label_values": {"0": 0, "1": 1}})) == []
+    ((found, *_),) = check_label(Pixels(one_hot[0], None), {"label_values": {"0": 0, "1": 1}})
+    assert found == "3 channels"
+
+
+def test_a_tint_is_for_thresholds_only():
+    """Turned to grey, (255, 255, 248) is 254, which no class has."""
+    tinted = np.zeros((4, 4, 3))
+    tinted[1:3, 1:3] = (255, 255, 248)
+    assert _findings(tinted, label_threshold=127) == []
+    ((found, *_),) = _findings(tinted, label_values={"0": 0, "255": 1})
+    assert found == "3 channels"
 
 
 def test_masks_that_would_read_as_empty_or_are_none_are_found():

@@ -186,3 +186,12 @@ def test_a_mask_lies_where_its_file_does_for_every_reader(tmp_path, codes):
         headers = [nibabel.load(name).header for name in (tmp_path / "x.nii.gz", file)]
         assert [(int(h["qform_code"]), int(h["sform_code"])) for h in headers] == [codes, codes]
         np.testing.assert_allclose(nibabel.load(file).affine, nibabel.load(tmp_path / "x.nii.gz").affine, atol=1e-5)
+
+
+@pytest.mark.parametrize("mark", ["-", ".", " "])
+def test_sequences_are_found_however_they_are_joined(volume: np.ndarray, tmp_path: Path, mark: str) -> None:
+    for name in ("t1n", "t2w"):
+        write(tmp_path / f"p-1{mark}{name}.nii.gz", volume)
+    (item,) = list_volumes(tmp_path, ["t2w", "t1n"])
+    assert item["id"] == "p-1"
+    assert [Path(file).name for file in item["image"]] == [f"p-1{mark}t2w.nii.gz", f"p-1{mark}t1n.nii.gz"]

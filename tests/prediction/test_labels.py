@@ -70,3 +70,21 @@ def test_a_label_beats_an_image_of_the_same_name(tmp_path: Path) -> None:
 def test_dice_of_a_class() -> None:
     assert dice_of_class(MASK, MASK * 2, 1) == 0 and dice_of_class(MASK, MASK, 2) is None
     assert dice_of_class(MASK, np.roll(MASK, 1, axis=1), 1) == pytest.approx(2 / 6)
+
+
+def test_values_mean_what_they_meant_in_training(tmp_path: Path) -> None:
+    Image.fromarray(MASK + 1).save(tmp_path / "x.png")
+    swapped = {"label_values": {"1": 2, "2": 1}}
+    np.testing.assert_array_equal(read_label(tmp_path / "x.png", PHOTOGRAPH, (2, 4), ["a", "b"], swapped), 2 - MASK)
+    inverted = {"label_values": {"0": 1, "255": 0}}
+    Image.fromarray(MASK * 255).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(read_label(tmp_path / "x.png", PHOTOGRAPH, (2, 4), ["a"], inverted), 1 - MASK)
+    Image.fromarray(MASK * 90).save(tmp_path / "x.png")
+    above = {"label_threshold": 100}
+    assert not read_label(tmp_path / "x.png", PHOTOGRAPH, (2, 4), ["a"], above).any()
+
+
+def test_class_numbers_are_taken_where_the_raw_values_do_not_fit(tmp_path: Path) -> None:
+    Image.fromarray(MASK * 3).save(tmp_path / "x.png")
+    rule = {"label_values": {"0": 0, "1": 1, "2": 2, "4": 3}}
+    np.testing.assert_array_equal(read_label(tmp_path / "x.png", PHOTOGRAPH, (2, 4), ["a", "b", "c"], rule), MASK * 3)

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 from tqdm import tqdm
 
 from hidiff_monai.io import write_atomically
 from hidiff_monai.io.files import IMAGE_SUFFIXES, NIFTI_SUFFIXES
+from hidiff_monai.io.geometry import cut_axes, slice_axis
 
 from ..datalist import read_datalist, require_folder
-from ..labels import list_values
+from ..labels import grey_of, list_values
 from ..reading import UNREADABLE, read_pixels
 from .cases import RawCase, VolumeSet
 from .folder_files import CaseFiles, find_case_files
@@ -25,6 +27,7 @@ from .splits import draw_order
 from .volumes import prepare_volumes
 
 MAX_VALUES = 32  # more are grey values, not classes
+THICK = 1.5  # times as large as its other edges, and a voxel is part of a plane
 UNSTATED = "not stated: whoever gave you the data knows"
 
 
@@ -140,9 +143,15 @@ def find_label_values(labels: Iterable[Path]) -> dict[int, int]:
     values: set[float] = set()
     for file in tqdm(list(labels), desc="Reading labels", unit="label"):
         try:
-            array = read_pixels(file).array[..., 0]
+            pixels = read_pixels(file)
         except UNREADABLE:
             continue
+        array = grey_of(pixels)
+        if array is None:
+            raise ValueError(
+                f"{file}: {pixels.channels} channels; expected one grey value a class: convert coloured labels; for a "
+                "JPEG mask of two values, set --label_threshold 127"
+            )
         for plane in np.moveaxis(array, -1, 0) if array.ndim == 3 else [array]:
             values |= set(np.unique(plane[np.isfinite(plane)]).tolist())
         _require_classes(file, np.array(sorted(values)))
@@ -219,7 +228,10 @@ def _write_volumes(
     patterns: Sequence[str],
 ) -> Path:
     described = {"description": _describe(files), "reference": UNSTATED, "licence": UNSTATED}
-    volume_set = VolumeSet(**{**head, **described}, channels=len(patterns))
+    acquired = has_other_planes(case.images[0] for case in files)
+    if acquired:
+        print("planes: most volumes were acquired in planes that are not axial; they are cut as they were acquired")
+    volume_set = VolumeSet(**{**head, **described}, channels=len(patterns), acquired=acquired)
     cases = [RawCase(case.id, case.patient, sections[case.patient], case.images, case.label) for case in files]
     datalist = prepare_volumes(volume_set, cases, output, problems)
     if len(patterns) > 1:
@@ -227,6 +239,24 @@ def _write_volumes(
         with write_atomically(datalist) as temporary:
             temporary.write_text(datalist_text(content), encoding="utf-8")
     return datalist
+
+
+def has_other_planes(volumes: Iterable[Path]) -> bool:
+    """Whether most volumes consist of planes that are not axial: thick along their third axis, which is another one.
+
+    Across such planes, as of a knee or a spine, a network would see strips of a few thick voxels.
+    """
+    votes = []
+    for file in volumes:
+        try:
+            affine = np.asarray(nibabel.load(file).affine)  # type: ignore[attr-defined]
+        except UNREADABLE:
+            continue  # the check names it
+        sizes = np.linalg.norm(affine[:3, :3], axis=0)
+        if np.isfinite(sizes).all() and np.linalg.matrix_rank(affine) == 4:
+            is_thick = sizes[2] >= THICK * max(sizes[:2])
+            votes.append(is_thick and slice_axis(cut_axes(affine)) != 2)
+    return 2 * sum(votes) > len(votes)
 
 
 def _write_pictures(

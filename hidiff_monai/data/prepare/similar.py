@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from hidiff_monai.io.images import open_picture
+from hidiff_monai.io.images import DEEP_GREY, open_picture
 
 EDGE = 32  # of the thumbnail that is compared
 MAX_BITS = 48  # of EDGE² = 1024; frames a second apart differ in 10 to 20, in Kvasir-SEG any others in 91 or more
@@ -34,7 +34,8 @@ def find_similar(files: Sequence[Path]) -> list[tuple[int, int]]:
 def _hash(file: Path) -> np.ndarray | None:
     try:
         with open_picture(file) as image:
-            grey = np.asarray(image.convert("L").resize((EDGE + 1, EDGE), Image.Resampling.BILINEAR))
+            shade = image.convert("F" if image.mode in DEEP_GREY else "L")  # to L, Pillow clips 16 bits at 255
+            grey = np.asarray(shade.resize((EDGE + 1, EDGE), Image.Resampling.BILINEAR))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
     return (grey[:, 1:] > grey[:, :-1]).ravel()

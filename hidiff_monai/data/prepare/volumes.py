@@ -75,6 +75,8 @@ def describe_set(volume_set: VolumeSet, cases: list[RawCase], geometries: dict[s
         "label_names": volume_set.label_names,
         **labelled,
         "exclusive": True,
+        "source_label_values": {str(value): number for value, number in volume_set.label_values.items()},
+        **({"acquired": True} if volume_set.acquired else {}),
         **{name: [_describe(case, geometries[case.id]) for case in chosen] for name, chosen in sections.items()},
         "folds": deal_folds({case.id: case.patient for name in SECTIONS[:2] for case in sections[name]}),
     }

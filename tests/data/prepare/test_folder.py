@@ -8,9 +8,11 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
 from hidiff_monai.cli import main
 from hidiff_monai.data import check_dataset, check_leakage, load_volumes
+from hidiff_monai.data.inspection import inspect_dataset as findings_of
 from hidiff_monai.data.prepare.folder import Classes, Layout, Split, draw_sections, find_label_values, prepare_folder
 
 SECTIONS = ("training", "validation", "test")
@@ -55,6 +57,41 @@ def test_volumes_with_sparse_values(volumes, tmp_path, capsys):
     assert check_dataset(datalist, dataset_dir, progress=False) == []
     for case in load_volumes(datalist, dataset_dir, "training"):
         assert set(np.unique(np.load(case["label"]))) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("columns", "plane"),
+    [("PSR", (9, 8)), ("RSA", (9, 8)), ("RAS", (9, 8))],  # sagittal, coronal, axial: the third axis is thick
+)
+def test_planes_are_cut_as_they_were_acquired(tmp_path, write_nifti, draw_volume, columns, plane):
+    turned = nibabel.orientations.axcodes2ornt(columns)
+    affine = np.zeros((4, 4))
+    for axis, (to, sign) in enumerate(turned):
+        affine[int(to), axis] = sign * (1, 1, 3)[axis]
+    affine[3, 3] = 1
+    for number in range(4):
+        for kind, voxels in zip(("imagesTr", "labelsTr"), draw_volume(number, (0, 1), (8, 9, 4)), strict=True):
+            write_nifti(tmp_path / f"raw/{kind}/{number}.nii.gz", voxels, affine)
+    dataset_dir, datalist = prepare_folder(tmp_path / "raw", tmp_path / "out", VOLUMES)
+    assert read(datalist).get("acquired", False) == (columns != "RAS")
+    item = load_volumes(datalist, dataset_dir, "training")[0]
+    assert sorted(np.load(item["image"]).shape[2:]) == sorted(plane)
+    assert findings_of(datalist, dataset_dir).acquired == (columns != "RAS")
+
+
+def test_raw_values_are_told_by_the_datalist(volumes, tmp_path):
+    _, datalist = prepare_folder(volumes, tmp_path / "out", VOLUMES)
+    assert read(datalist)["source_label_values"] == {"0": 0, "2": 1, "7": 2}
+
+
+@pytest.mark.parametrize("colour", [(255, 0, 0), (1, 0, 0), (255, 255, 248)])
+def test_coloured_labels_are_told_as_such(pictures, tmp_path, colour):
+    for file in pictures.glob("*_mask.png"):
+        mask = np.zeros((16, 24, 3), np.uint8)
+        mask[4:9, 4:9] = colour
+        Image.fromarray(mask).save(file)
+    with pytest.raises(ValueError, match="3 channels; expected one grey value a class"):
+        prepare_folder(pictures, tmp_path / "out", PICTURES, Classes(("a", "b")))
 
 
 def test_a_second_run_keeps_what_is_there(volumes, tmp_path):

@@ -35,3 +35,12 @@ def test_real_look_alikes_of_kvasir(data_root):
     folder = data_root / "kvasir_seg"
     names = ["test/images/16", "train/images/222", "train/images/459", "train/images/620", "train/images/0"]
     assert find_similar([folder / f"{name}.jpg" for name in names]) == [(0, 1), (2, 3)]
+
+
+def test_deep_pictures_are_told_apart(tmp_path):
+    generator = np.random.default_rng(0)
+    files = [tmp_path / f"{number}.png" for number in range(3)]
+    for file in files[:2]:
+        Image.fromarray(generator.integers(300, 4096, (64, 64)).astype(np.uint16)).save(file)
+    files[2].write_bytes(files[0].read_bytes())
+    assert find_similar(files) == [(0, 2)]
