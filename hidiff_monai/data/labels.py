@@ -6,7 +6,7 @@ values above it are class 1, all others class 0).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,15 @@ def check_label(pixels: Pixels, datalist: dict[str, Any]) -> Iterator[tuple[str,
         yield from _check_threshold(grey, datalist["label_threshold"])
     else:
         yield from _check_values(grey, datalist["label_values"])
+
+
+def map_values(label: np.ndarray, label_values: Mapping[Any, int]) -> np.ndarray:
+    """Values of a file to classes, uint8; the values are known to be among `label_values`."""
+    classes = np.zeros(label.shape, np.uint8)
+    for value, number in label_values.items():
+        if number:
+            classes[label == float(value)] = number
+    return classes
 
 
 def list_values(values: np.ndarray, limit: int = 5) -> str:

@@ -71,17 +71,15 @@ def _one_item_a_series(path: Path) -> list[dict[str, Any]]:
 
 def _group_by_patient(files: list[Path], sequences: Sequence[str]) -> list[dict[str, Any]]:
     """Files of one folder whose names differ in the sequence at their end only are a patient's."""
-    patients: dict[tuple[Path, str], dict[str, str]] = {}
-    longest_first = sorted(sequences, key=len, reverse=True)  # t1_post before post
+    patients: dict[tuple[Path, str, str], dict[str, str]] = {}
     for file in files:
-        stem = nifti_stem(file)
-        ending = next((name for name in longest_first if stem.endswith(tuple(mark + name for mark in JOINTS))), None)
-        if ending is not None:
-            patient = stem[: -len(ending) - 1]
-            patients.setdefault((file.parent, patient), {})[ending] = str(file)
+        parts = split_sequence(nifti_stem(file), sequences)
+        if parts is not None:
+            patient, joint, name = parts
+            patients.setdefault((file.parent, patient, joint), {})[name] = str(file)
     missing = [
-        f"{folder}/{patient}_{name}.nii.gz"
-        for (folder, patient), found in patients.items()
+        f"{folder}/{patient}{joint}{name}.nii.gz"
+        for (folder, patient, joint), found in patients.items()
         for name in sequences
         if name not in found
     ]
@@ -91,6 +89,15 @@ def _group_by_patient(files: list[Path], sequences: Sequence[str]) -> list[dict[
         {"id": key[1], "image": [found[name] for name in sequences], "format": "nifti"}
         for key, found in patients.items()
     ]
+
+
+def split_sequence(stem: str, sequences: Sequence[str]) -> tuple[str, str, str] | None:
+    """Patient, joint and sequence of a file's name, "p1", "_" and "t1" of "p1_t1"; None where it ends in none."""
+    for name in sorted(sequences, key=len, reverse=True):  # t1_post before post
+        for joint in JOINTS:
+            if stem.endswith(joint + name):
+                return stem.removesuffix(joint + name), joint, name
+    return None
 
 
 class LoadScand(MapTransform):

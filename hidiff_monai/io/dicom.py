@@ -81,10 +81,11 @@ def find_series(root: str | Path, progress: bool = True) -> list[DicomSeries]:
 
 
 def _list_files(root: Path) -> list[Path]:
-    files = [root] if root.is_file() else [*_walk(root)]
+    files = {root} if root.is_file() else {*_walk(root)}
     found = {file for file in files if _is_dicom(file, file.relative_to(root).parts)}
     kinds = {_kind(file) for file in found}
-    cut_off = {file for file in files if _kind(file) in kinds and file.is_file() and file.stat().st_size < MARK_END}
+    others = (file for file in files - found if _kind(file) in kinds and file.is_file())
+    cut_off = {file for file in others if file.stat().st_size < MARK_END}
     return sorted(found | cut_off, key=natural_order)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from hidiff_monai.data.scans import split_sequence
 from hidiff_monai.io.files import is_nifti, list_nifti, nifti_stem
 from hidiff_monai.prediction import load_model
 from hidiff_monai.prediction.model import Model, build_part, class_names, find_checkpoint, parse_config, read_config
@@ -52,10 +55,14 @@ class ServedBundle:
         """Whether a case is several files of one folder, one a channel."""
         return self.is_volumetric and self.metadata["network_data_format"]["inputs"]["image"]["num_channels"] > 1
 
-    @staticmethod
-    def case_id(file: Path) -> str:
-        """What the files of a case of several have in common."""
-        return nifti_stem(file).rpartition("_")[0]
+    def case_id(self, file: Path) -> str:
+        """What the files of a case of several have in common; the whole name of a file that ends in no sequence."""
+        listed = re.search(
+            r"\[[^]]*\]", str(self._config["dataset"]["data"])
+        )  # the sequences, as `list_volumes` has them
+        stem = nifti_stem(file)
+        parts = split_sequence(stem, ast.literal_eval(listed.group()) if listed else [])
+        return stem if parts is None else "".join(parts[:2])
 
     @property
     def trained(self) -> Path:

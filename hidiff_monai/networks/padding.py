@@ -42,14 +42,15 @@ def fit_features(
             f"the segmentor gave {len(features)} feature maps; expected {len(strides)}, at strides {strides}"
         )
     padded_height, padded_width = height + -height % divisor, width + -width % divisor
-    finest, coarsest = features[0], features[-1]
-    # What the segmentor pads to, by its coarsest map; the finest shows where that has another stride than it is said.
-    most_rows = max(padded_height, min(coarsest.shape[2] * strides[-1], (finest.shape[2] + 1) * strides[0]))
-    most_columns = max(padded_width, min(coarsest.shape[3] * strides[-1], (finest.shape[3] + 1) * strides[0]))
     fitted: List[torch.Tensor] = []
     for i in indices:
         feature, stride = features[i], strides[i]
         rows, columns = feature.shape[2], feature.shape[3]
+        most_rows, most_columns = padded_height, padded_width  # or what the other maps show that the segmentor pads to
+        for j in range(len(features)):
+            if j != i:
+                most_rows = max(most_rows, features[j].shape[2] * strides[j])
+                most_columns = max(most_columns, features[j].shape[3] * strides[j])
         if not (height // stride <= rows <= most_rows // stride + 1):
             raise ValueError(f"a feature map of stride {stride} has {rows} rows for an image of {height}")
         if not (width // stride <= columns <= most_columns // stride + 1):

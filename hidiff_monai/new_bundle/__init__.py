@@ -45,6 +45,7 @@ def write_new_bundle(
         raise ValueError(f"{target} exists already; expected a new folder: choose another --name, or move it away")
     file = Path(datalist).expanduser().absolute()
     root = Path(dataset_dir).expanduser().absolute() if dataset_dir else file.parent
+    _require_validation(file)
     _require_images(file, root)
     findings = inspect_dataset(file, root)
     start = choose_template(findings)
@@ -74,13 +75,16 @@ def _folder_name(name: str) -> str:
     return folder
 
 
-def _require_images(file: Path, root: Path) -> None:
-    datalist = read_datalist(file)
-    if not datalist.get("validation"):
+def _require_validation(file: Path) -> None:
+    if not read_datalist(file).get("validation"):
         raise ValueError(
             f"{file}: no case validates; expected some, on which training chooses the model: deal again, with "
             "--validation above 0"
         )
+
+
+def _require_images(file: Path, root: Path) -> None:
+    datalist = read_datalist(file)
     first = next((case["image"] for key in ("training", "validation", "test") for case in datalist.get(key, [])), None)
     if first is not None and not (root / first).is_file():
         raise ValueError(

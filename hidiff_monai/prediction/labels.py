@@ -10,7 +10,8 @@ import numpy as np
 from nibabel.orientations import apply_orientation, ornt_transform
 
 from hidiff_monai.data import read_pixels
-from hidiff_monai.data.reading import UNREADABLE
+from hidiff_monai.data.labels import MAX_TINT, check_label, grey_of, map_values
+from hidiff_monai.data.reading import UNREADABLE, Pixels
 from hidiff_monai.io import read_segments
 from hidiff_monai.io.files import IMAGE_SUFFIXES, NIFTI_SUFFIXES
 from hidiff_monai.io.geometry import cut_axes, ras_affine, source_axes
@@ -35,7 +36,7 @@ def read_label(
 ) -> np.ndarray:
     """Class numbers on a case's grid, uint8.
 
-    Values mean what they meant in training, if the bundle says so. Others are taken as class numbers.
+    Values mean what they meant in training, if the bundle says so; else they are class numbers.
 
     Args:
         file: NIfTI on the grid of the image in any orientation, a picture of the photograph's size, or DICOM-SEG
@@ -49,21 +50,17 @@ def read_label(
         ValueError: if it cannot be read, lies on another grid, or holds other values or segments than the classes.
     """
     try:
-        label = _read_segments(file, meta, names) if file.suffix == ".dcm" else _read(file, meta)
+        is_dicom = file.suffix.lower() == ".dcm"
+        label = _read_segments(file, meta, names) if is_dicom else _read(file, meta, rule or {})
     except UNREADABLE as error:
         if isinstance(error, ValueError) and str(error).startswith(str(file)):
             raise
         raise ValueError(f"{file}: not readable ({type(error).__name__}); expected a label: export it again") from error
     if label.shape != tuple(shape):
         raise ValueError(f"{file}: shape {label.shape}; expected {tuple(shape)}, as its image: resample it there")
-    if file.suffix.lower() == ".dcm":
-        return label.astype(np.uint8)
-    values, rule = np.unique(label), rule or {}
-    if "label_threshold" in rule:
-        return (label > rule["label_threshold"]).astype(np.uint8)
-    meanings = {float(value): number for value, number in rule.get("label_values", {}).items()}
-    if np.isin(values, list(meanings)).all():
-        return np.vectorize(meanings.__getitem__, otypes=[np.uint8])(label)
+    if rule and not is_dicom:
+        return _by_rule(file, label, rule)
+    values = np.unique(label)
     if len(names) == 1 and file.suffix.lower() in (".jpg", ".jpeg"):
         return (label > JPEG_THRESHOLD).astype(np.uint8)
     if len(names) == 1 and np.count_nonzero(values) <= 1:
@@ -74,19 +71,30 @@ def read_label(
     return label.astype(np.uint8)
 
 
-def _read(file: Path, meta: dict[str, Any]) -> np.ndarray:
+def _by_rule(file: Path, label: np.ndarray, rule: Mapping[str, Any]) -> np.ndarray:
+    for found, expected, mend in check_label(Pixels(label[..., None], None), dict(rule)):
+        raise ValueError(
+            f"{file}: {found}; expected {expected}, as in training: {mend}, or say with --label_values what they mean"
+        )
+    if "label_threshold" in rule:
+        return (label > rule["label_threshold"]).astype(np.uint8)
+    return map_values(label, rule["label_values"])
+
+
+def _read(file: Path, meta: dict[str, Any], rule: Mapping[str, Any]) -> np.ndarray:
     pixels = read_pixels(file)
-    if pixels.channels > 1 and np.ptp(pixels.array, axis=-1).any():
+    grey = grey_of(pixels, MAX_TINT if "label_threshold" in rule else 0)
+    if grey is None:
         raise ValueError(f"{file}: {pixels.channels} channels; expected one: save the label in grey")
     if pixels.affine is None:
-        return pixels.array[..., 0]
+        return grey
     if "source_affine" not in meta:
         raise ValueError(f"{file}: is a volume; expected a picture, as its image")
     geometry = {"affine": pixels.affine, "shape": pixels.spatial_shape, "slices": [0, None]}
     here = {"affine": meta["source_affine"], "shape": meta["source_shape"], "slices": [0, None]}
     if not np.allclose(ras_affine(geometry), ras_affine(here), atol=1e-2):
         raise ValueError(f"{file}: lies elsewhere than its image; expected one grid: resample it onto the image's")
-    return _turn(pixels.array[..., 0], pixels.affine, meta)
+    return _turn(grey, pixels.affine, meta)
 
 
 def _read_segments(file: Path, meta: dict[str, Any], names: Sequence[str]) -> np.ndarray:

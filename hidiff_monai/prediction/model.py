@@ -159,11 +159,15 @@ def load_model(
         names=names,
         modality=metadata["network_data_format"]["inputs"]["image"]["modality"],
         task=metadata["task"],
-        label_rule={rule: config[rule] for rule in RULES if rule in config},
+        label_rule=_find_rule(keys) or _find_rule(config),
         threshold=threshold,
         refined_threshold=refined_threshold,
         settings=json.loads(json.dumps({"steps": steps, "samples": samples, **(overrides or {})}, default=str)),
     )
+
+
+def _find_rule(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {rule: config[rule] for rule in RULES if config.get(rule) is not None}
 
 
 def _warn_of_fitted(folder: Path, file: Path, config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
@@ -203,7 +207,7 @@ def parse_config(config: dict[str, Any], overrides: Mapping[str, Any], places: M
 
 
 def _literal(value: Any) -> Any:
-    """A path as an expression: MONAI would read # and @ in it as marks of its own."""
+    """A path as an expression: MONAI would read #, @, % and $ in it as marks of its own."""
     if not isinstance(value, str):
         return value
     return "$" + "".join(f"\\x{ord(sign):02x}" if sign in "#@%$" else sign for sign in repr(value))

@@ -50,9 +50,8 @@ class Records:
         """Takes away what an earlier run left of a case, so that nothing of it stands beside the new result.
 
         Raises:
-            ForeignFileError: if a file of such a name is there that no run of this folder has written, or that was
-                changed since.
-            ValueError: if it is the result of other files, such as another patient's of the same name.
+            ForeignFileError: if a file of such a name is there that no run of this folder has written.
+            ValueError: if it was changed since, or is the result of other files, such as another patient's.
         """
         files = [self.output / name.format(item["id"]) for name in OUTPUTS]
         there = [file for file in files if file.exists()]
@@ -61,13 +60,14 @@ class Records:
         known = (file for file in there if file.name in written and file.stat().st_size)
         changed = next((file for file in known if written[file.name] != hash_file(file)), None)
         if changed is not None:
-            raise ForeignFileError(
+            raise ValueError(
                 f"{changed.name}: was changed after `hidiff predict` wrote it; expected its own result: move it, or "
                 "choose another --output"
             )
-        if there and (record is None or record.get("foreign")):
+        foreign = there if record is None or record.get("foreign") else self._strangers(there, record)
+        if foreign:
             raise ForeignFileError(
-                f"{there[0].name}: is in the output folder already, and not from a run of `hidiff predict`; expected "
+                f"{foreign[0].name}: is in the output folder already, and not from a run of `hidiff predict`; expected "
                 "no such file: move it, or choose another --output"
             )
         owner = record.get("owner") if record else None
@@ -79,6 +79,13 @@ class Records:
         self._write(item, {"status": "begun", "owner": _owner(item)})
         for file in there:
             file.unlink()
+
+    @staticmethod
+    def _strangers(there: list[Path], record: Mapping[str, Any]) -> list[Path]:
+        """Files that a case which is done did not have; pictures are always ours."""
+        if record.get("status") != "done" or "written" not in record:
+            return []
+        return [file for file in there if file.parent.name != "pictures" and file.name not in record["written"]]
 
     def finish(self, item: Mapping[str, Any], record: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
         """Keeps the record of a case, with its fingerprint, by a hash the files whose results are there, and theirs."""

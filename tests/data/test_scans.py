@@ -195,3 +195,6 @@ def test_sequences_are_found_however_they_are_joined(volume: np.ndarray, tmp_pat
     (item,) = list_volumes(tmp_path, ["t2w", "t1n"])
     assert item["id"] == "p-1"
     assert [Path(file).name for file in item["image"]] == [f"p-1{mark}t2w.nii.gz", f"p-1{mark}t1n.nii.gz"]
+    write(tmp_path / "p-1_t1n.nii.gz", volume)
+    with pytest.raises(ValueError, match=r"1 file\(s\) missing: .*p-1_t2w.nii.gz"):
+        list_volumes(tmp_path, ["t2w", "t1n"])

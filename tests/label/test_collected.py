@@ -87,6 +87,8 @@ def test_one_label_is_enough_for_a_case_of_four_files(tmp_path: Path) -> None:
     label = images / "p_t1.nii.gz"
     store = Store(images, {"p_t1": label})
     assert MostUncertain("uncertainty", served)({}, store) == {"id": "q_flair"}
+    names = [f"BraTS-GLI-{number}-{sequence}.nii.gz" for number in (1, 2) for sequence in ("t1", "t1ce", "t2", "flair")]
+    assert {served.case_id(images / name) for name in names} == {"BraTS-GLI-1-", "BraTS-GLI-2-"}
     store = Store(images, {"p_t1": label, "q_t1": label})
     assert MostUncertain("uncertainty", served)({}, store) is None
 

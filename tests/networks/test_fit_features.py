@@ -25,6 +25,14 @@ def test_maps_of_a_larger_padding_are_cropped(size: tuple[int, int], multiple: i
         assert torch.equal(feature, expected)
 
 
+def test_maps_need_not_be_of_one_padding() -> None:
+    """A segmentor that pads to 128 inside and crops its finest map to the image."""
+    maps = make_maps(torch.rand(1, 1, 33, 70), 128)
+    maps[0] = maps[0][:, :, :8, :17]
+    fitted = fit_features(maps, STRIDES, [0, 1], 33, 70, divisor=16)
+    assert [tuple(feature.shape[2:]) for feature in fitted] == [(12, 20), (6, 10)]
+
+
 def test_a_coarsest_map_of_another_stride_is_refused() -> None:
     maps = make_maps(torch.rand(1, 1, 256, 256), 32)
     maps[3] = maps[2]

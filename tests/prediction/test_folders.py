@@ -57,7 +57,14 @@ def test_a_mask_that_someone_has_changed_stays(
     for steps in (1, 1):
         (case,) = run_prediction(**run, steps=steps)["cases"]
         assert case["status"] == "failed" and "a_mask.nii.gz: was changed after" in case["error"]
-        assert np.asarray(nibabel.load(mask).dataobj).all()
+        assert (np.asarray(nibabel.load(mask).dataobj) == 1).all()
+    mask.rename(tmp_path / "mine.nii.gz")  # as the sentence says
+    (case,) = run_prediction(**run, steps=1)["cases"]
+    assert case["status"] == "done" and (np.asarray(nibabel.load(mask).dataobj) != 1).any()
+    (tmp_path / "out" / "a_rtstruct.dcm").write_bytes(b"a reader's own")
+    (case,) = run_prediction(**run, steps=2)["cases"]
+    assert case["status"] == "failed" and "a_rtstruct.dcm: is in the output folder already" in case["error"]
+    assert (tmp_path / "out" / "a_rtstruct.dcm").read_bytes() == b"a reader's own"
 
 
 def test_a_full_disk_or_quota_ends_the_run(

@@ -79,12 +79,25 @@ def test_values_mean_what_they_meant_in_training(tmp_path: Path) -> None:
     inverted = {"label_values": {"0": 1, "255": 0}}
     Image.fromarray(MASK * 255).save(tmp_path / "x.png")
     np.testing.assert_array_equal(read_label(tmp_path / "x.png", PHOTOGRAPH, (2, 4), ["a"], inverted), 1 - MASK)
-    Image.fromarray(MASK * 90).save(tmp_path / "x.png")
-    above = {"label_threshold": 100}
-    assert not read_label(tmp_path / "x.png", PHOTOGRAPH, (2, 4), ["a"], above).any()
+    Image.fromarray(MASK * 150 + 50).save(tmp_path / "x.png")
+    found = read_label(tmp_path / "x.png", PHOTOGRAPH, (2, 4), ["a"], {"label_threshold": 100})
+    np.testing.assert_array_equal(found, MASK)
 
 
-def test_class_numbers_are_taken_where_the_raw_values_do_not_fit(tmp_path: Path) -> None:
+def test_values_that_had_no_meaning_in_training_are_refused(tmp_path: Path) -> None:
+    """Read as class numbers, a file of 0, 1 and 2 would mean something else than one of 0 and 2."""
     Image.fromarray(MASK * 3).save(tmp_path / "x.png")
     rule = {"label_values": {"0": 0, "1": 1, "2": 2, "4": 3}}
-    np.testing.assert_array_equal(read_label(tmp_path / "x.png", PHOTOGRAPH, (2, 4), ["a", "b", "c"], rule), MASK * 3)
+    with pytest.raises(ValueError, match=r"grey values \{3\}; expected only \{0, 1, 2, 4\}, as in training"):
+        read_label(tmp_path / "x.png", PHOTOGRAPH, (2, 4), ["a", "b", "c"], rule)
+    Image.fromarray(MASK).save(tmp_path / "x.png")
+    with pytest.raises(ValueError, match="no grey value above 127, though up to 1"):
+        read_label(tmp_path / "x.png", PHOTOGRAPH, (2, 4), ["a"], {"label_threshold": 127})
+
+
+def test_the_tint_of_a_jpeg_mask_is_as_harmless_as_in_training(tmp_path: Path) -> None:
+    tinted = np.repeat(MASK[..., None] * 255, 3, axis=-1)
+    tinted[..., 2] -= MASK * 5
+    Image.fromarray(tinted).save(tmp_path / "x.png")
+    rule = {"label_threshold": 127}
+    np.testing.assert_array_equal(read_label(tmp_path / "x.png", PHOTOGRAPH, (2, 4), ["a"], rule), MASK)

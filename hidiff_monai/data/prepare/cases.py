@@ -15,6 +15,7 @@ from nibabel.orientations import apply_orientation
 from hidiff_monai.io import hash_file, write_atomically
 from hidiff_monai.io.geometry import cut_axes, mean_and_deviation, slice_axis, spacing_mm
 
+from ..labels import map_values
 from ..reading import UNREADABLE, Pixels, read_pixels
 from ..scans import wrong_unit
 from ..validate import Problem, describe_unreadable, find_problems
@@ -161,7 +162,7 @@ def write_case(case: RawCase, volume: RawVolume, volume_set: VolumeSet, folder: 
     """Writes image (D, C, X, Y), label (D, X, Y) and, last, the geometry of a case; returns the geometry."""
     made_from = _made_from(case, volume_set)
     axes = cut_axes(volume.affine, volume_set.acquired, volume.is_oriented)
-    label = _to_classes(apply_orientation(volume.label, axes), volume_set.label_values)
+    label = map_values(apply_orientation(volume.label, axes), volume_set.label_values)
     image = apply_orientation(volume.image, axes)
     intensity = [mean_and_deviation(channel) for channel in np.moveaxis(image, -1, 0)]
     kept = (volume_set.discard[0], label.shape[2] - volume_set.discard[1])
@@ -200,15 +201,6 @@ def _made_from(case: RawCase, volume_set: VolumeSet) -> dict[str, Any]:
         "discard": list(volume_set.discard),
         **({"acquired": True} if volume_set.acquired else {}),
     }
-
-
-def _to_classes(label: np.ndarray, label_values: dict[int, int]) -> np.ndarray:
-    """Values of the file to classes, uint8; the values are known to be among `label_values`."""
-    classes = np.zeros(label.shape, np.uint8)
-    for value, number in label_values.items():
-        if number:
-            classes[label == value] = number
-    return classes
 
 
 def _in_smallest_type(image: np.ndarray) -> np.ndarray:

@@ -147,6 +147,8 @@ def find_label_values(labels: Iterable[Path]) -> dict[int, int]:
         except UNREADABLE:
             continue
         array = grey_of(pixels)
+        if array is None and pixels.affine is not None:
+            continue
         if array is None:
             raise ValueError(
                 f"{file}: {pixels.channels} channels; expected one grey value a class: convert coloured labels; for a "
@@ -253,7 +255,7 @@ def has_other_planes(volumes: Iterable[Path]) -> bool:
         except UNREADABLE:
             continue  # the check names it
         sizes = np.linalg.norm(affine[:3, :3], axis=0)
-        if np.isfinite(sizes).all() and np.linalg.matrix_rank(affine) == 4:
+        if np.isfinite(affine).all() and np.linalg.matrix_rank(affine) == 4:
             is_thick = sizes[2] >= THICK * max(sizes[:2])
             votes.append(is_thick and slice_axis(cut_axes(affine)) != 2)
     return 2 * sum(votes) > len(votes)

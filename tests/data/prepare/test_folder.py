@@ -79,6 +79,21 @@ def test_planes_are_cut_as_they_were_acquired(tmp_path, write_nifti, draw_volume
     assert findings_of(datalist, dataset_dir).acquired == (columns != "RAS")
 
 
+def test_every_broken_volume_is_named(volumes, write_nifti, tmp_path):
+    """Neither a header without a place nor labels of several channels hide the others."""
+    affine = np.eye(4)
+    affine[0, 3] = np.nan
+    write_nifti(volumes / "imagesTr/h_1.nii.gz", np.ones((6, 5, 4), np.int16), affine)
+    for number in (2, 3):
+        write_nifti(
+            volumes / f"labelsTr/h_{number}.nii.gz", np.eye(4, dtype=np.uint8)[np.arange(120).reshape(6, 5, 4) % 4]
+        )
+    with pytest.raises(ValueError) as found:
+        prepare_folder(volumes, tmp_path / "out", VOLUMES)
+    for name in ("imagesTr/h_1", "labelsTr/h_2", "labelsTr/h_3"):
+        assert f"{name}.nii.gz" in str(found.value)
+
+
 def test_raw_values_are_told_by_the_datalist(volumes, tmp_path):
     _, datalist = prepare_folder(volumes, tmp_path / "out", VOLUMES)
     assert read(datalist)["source_label_values"] == {"0": 0, "2": 1, "7": 2}
