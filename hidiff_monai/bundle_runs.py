@@ -11,7 +11,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from hidiff_monai.io import write_atomically
+from hidiff_monai.io import hash_file, write_atomically
 from hidiff_monai.io.command_line import describe_overrides
 
 SETTINGS = "settings.json"
@@ -74,7 +74,7 @@ def train_and_evaluate(bundle: Path, folder: Path, overrides: dict[str, Any]) ->
         ValueError: if the training or the evaluation fails, or the folder is of other settings.
     """
     evaluation = folder / "evaluation_test"
-    told = require_same_run(folder, overrides)
+    told = require_same_run(bundle, folder, overrides)
     if is_evaluated(evaluation):
         return evaluation
     settings = {**overrides, "bundle_root": bundle, "output_dir": folder}
@@ -85,10 +85,12 @@ def train_and_evaluate(bundle: Path, folder: Path, overrides: dict[str, Any]) ->
     return evaluation
 
 
-def require_same_run(folder: Path, overrides: dict[str, Any]) -> Any:
-    """Runs that are put together have the same settings, which a training that has saved something is bound to.
+def require_same_run(bundle: Path, folder: Path, overrides: dict[str, Any]) -> Any:
+    """Runs that are put together are of one bundle and have the same settings, which a training that has saved
+    something is bound to.
 
     Args:
+        bundle: the bundle's folder.
         folder: of the run; it need not be there.
         overrides: of `train_and_evaluate`.
 
@@ -96,17 +98,32 @@ def require_same_run(folder: Path, overrides: dict[str, Any]) -> Any:
         What figures depend on, for `keep_settings`.
 
     Raises:
-        ValueError: if the folder is of other settings, or a key is none of the user's.
+        ValueError: if the folder is of another bundle or other settings, or a key is none of the user's.
     """
     fixed = sorted({"section", "evaluation_dir", "output_dir", "checkpoint"} & overrides.keys())
     if fixed:
         raise ValueError(f"got {fixed}; expected none of these here, where test cases are scored: leave them out")
     told = describe_overrides({key: value for key, value in overrides.items() if key not in WHEREABOUTS})
+    of_bundle = {
+        "bundle": bundle.name,
+        "config_sha256": [hash_file(Path(find_config(bundle, name))) for name in ("train", "evaluate")],
+    }
     saved = (*(folder / "resume").glob("resume_*.pt"), *(folder / "models").glob("*.pt"))
     if (folder / SETTINGS).is_file() and (saved or is_evaluated(folder / "evaluation_test")):
         mend = f"give it again, or remove {folder.name} or name another output_dir"
-        refuse_other_settings(folder / SETTINGS, told, f"expected the same in all runs that are put together: {mend}")
-    return told
+        known = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        facts = {**told, **{key: value for key, value in of_bundle.items() if key in known}}  # not told at first
+        refuse_other_settings(folder / SETTINGS, facts, f"expected the same in all runs that are put together: {mend}")
+    return {**told, **of_bundle}
+
+
+def require_seeds(seeds: Sequence[Any]) -> None:
+    """Raises ValueError unless there are some, whole numbers, each once."""
+    are_whole = all(isinstance(seed, int) and not isinstance(seed, bool) for seed in seeds)
+    if not seeds or not are_whole or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"seeds are {list(seeds)}; expected whole numbers, each once, with commas between them, such as 0,1,2"
+        )
 
 
 def keep_settings(file: Path, facts: Mapping[str, Any]) -> None:

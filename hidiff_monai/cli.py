@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,13 @@ def compare(
         raise ValueError(
             f"{len(evaluation_dirs)} folders, format {format!r}; expected a folder and one of {[*writers]}"
         )
-    folders = [Path(str(folder)) for folder in evaluation_dirs]
+    folders = [Path(folder).expanduser().resolve() for folder in evaluation_dirs]
+    if len(set(folders)) < len(folders):
+        raise ValueError(f"{[str(folder) for folder in folders]}: a folder is given twice; expected each seed once")
+    if isinstance(methods, str) or len(methods) != 2 or len(set(methods)) != 2:
+        raise ValueError(f"methods {methods!r}; expected two with a comma between them: --methods prior,refined")
+    if smaller_than is not None:
+        _require_count("smaller_than", smaller_than)
     is_volume = smaller_than is not None and all((folder / "slices.json").is_file() for folder in folders)
     evaluations = [read_rows(folder, "slices" if slices or is_volume else "cases") for folder in folders]
     if smaller_than is not None:
@@ -217,6 +224,8 @@ def complexity(width: int = 128, image_size: int = 256, num_steps: int = 10, as_
     from hidiff_monai.metrics import complexity as measure
     from hidiff_monai.networks import DiffusionRefiner
 
+    for name, value in (("width", width), ("image_size", image_size), ("num_steps", num_steps)):
+        _require_count(name, value)
     channels = [width * factor for factor in (1, 1, 2, 2, 4, 4)]
     reports = {}
     for name, binarized in (("binarized", True), ("real-valued", False)):
@@ -255,6 +264,11 @@ def reproduce(dataset: str, source: str, output_dir: str, seeds: tuple[int, ...]
     print(run_reproduction(dataset, source, output_dir, as_list(seeds), overrides))
 
 
+def _require_count(name: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"--{name} is {value!r}; expected a whole number from 1 on")
+
+
 VERBS: dict[str, Callable[..., None]] = {
     "ablate": ablate,
     "benchmark": benchmark,
@@ -280,8 +294,16 @@ VERBS: dict[str, Callable[..., None]] = {
 }
 
 
-def _read_text(value: str) -> str | None:
+def _read_text(name: str, value: str) -> str | None:
+    if value == "True":  # what Fire makes of an option with nothing behind it
+        raise ValueError(f"--{name} has no value; expected one behind it")
     return None if value == "None" else value
+
+
+def _read_switch(name: str, value: str) -> bool:
+    if value not in ("True", "False"):
+        raise ValueError(f"--{name} takes no value, and got {value!r}; expected it at the end of the line")
+    return value == "True"
 
 
 def _take_text_as_it_is(verb: Callable[..., None]) -> None:
@@ -289,7 +311,10 @@ def _take_text_as_it_is(verb: Callable[..., None]) -> None:
     for parameter in inspect.signature(verb).parameters.values():
         if parameter.annotation in ("str", "str | None"):
             is_rest = parameter.kind is parameter.VAR_POSITIONAL
-            fire.decorators.SetParseFn(_read_text, *([] if is_rest else [parameter.name]))(verb)
+            read = partial(_read_text, parameter.name)
+            fire.decorators.SetParseFn(read, *([] if is_rest else [parameter.name]))(verb)
+        elif parameter.annotation == "bool":
+            fire.decorators.SetParseFn(partial(_read_switch, parameter.name), parameter.name)(verb)
         elif parameter.kind is not parameter.VAR_KEYWORD:  # else it would be read as a rest of text is
             fire.decorators.SetParseFn(fire.parser.DefaultParseValue, parameter.name)(verb)
 
@@ -331,6 +356,7 @@ def _refuse_unknown_options(arguments: list[str]) -> None:
     if not arguments or arguments[0] not in VERBS:
         return
     parameters = inspect.signature(VERBS[arguments[0]]).parameters
+    _refuse_surplus_words(arguments, list(parameters.values()))
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return  # keys of a configuration, which checks them itself
     known = [*parameters, "help"]
@@ -339,3 +365,25 @@ def _refuse_unknown_options(arguments: list[str]) -> None:
         if argument.startswith("--") and name and name not in known and name.removeprefix("no") not in known:
             options = ", ".join(f"--{option}" for option in known)
             raise ValueError(f"hidiff {arguments[0]} has no option --{name}; expected one of {options}")
+
+
+def _refuse_surplus_words(arguments: list[str], parameters: list[inspect.Parameter]) -> None:
+    """Words beyond those that a verb takes, options and what stands behind them aside."""
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return
+    words, named, is_value = [], set(), False
+    for argument in arguments[1:]:
+        if argument in ("-", "--"):  # Fire's own
+            break
+        if argument.startswith("--"):
+            named.add(argument[2:].split("=")[0].replace("-", "_"))
+        elif not is_value and not argument.startswith("-"):
+            words.append(argument)
+        is_value = argument.startswith("--") and "=" not in argument
+    places = [parameter for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+    room = len([parameter for parameter in places if parameter.name not in named])
+    if len(words) > room:
+        raise ValueError(
+            f"hidiff {arguments[0]}: {words[room:]} is more than it takes; expected lists with commas, as in 0,1,2, "
+            "and names with spaces in quotation marks"
+        )

@@ -54,7 +54,7 @@ def run_cross_validation(
     if not chosen or unknown:
         raise ValueError(f"{file}: has folds {names}, asked for {unknown or 'all'}; expected some of them: name these")
     divisions = {name: use_fold(datalist, name) for name in names}
-    _require_same(output_dir, divisions, overrides)
+    _require_same(bundle, output_dir, divisions, overrides)
     for name in chosen:
         print(f"fold {name} ({names.index(name) + 1} of {len(names)})", flush=True)
         _run_fold(bundle, output_dir / f"fold_{name}", divisions[name], overrides)
@@ -63,7 +63,7 @@ def run_cross_validation(
     if missing:
         print(f"folds {', '.join(missing)} are not evaluated yet: all folds are put together once they are")
         return None
-    _require_same(output_dir, divisions, overrides)  # also those that another machine has begun in the meantime
+    _require_same(bundle, output_dir, divisions, overrides)  # also those that another machine has begun in the meantime
     return _put_together(evaluations, output_dir, f"{datalist.get('name', bundle.name)}, {len(names)} folds")
 
 
@@ -71,7 +71,9 @@ def _as_text(datalist: dict[str, Any]) -> str:
     return json.dumps(datalist, indent=1) + "\n"
 
 
-def _require_same(output_dir: Path, divisions: dict[str, dict[str, Any]], overrides: dict[str, Any]) -> None:
+def _require_same(
+    bundle: Path, output_dir: Path, divisions: dict[str, dict[str, Any]], overrides: dict[str, Any]
+) -> None:
     """Folds that are there, whoever ran them, will be put together with those to come."""
     for name, datalist in divisions.items():
         folder = output_dir / f"fold_{name}"
@@ -81,7 +83,7 @@ def _require_same(output_dir: Path, divisions: dict[str, dict[str, Any]], overri
                 f"{file} holds another division of the cases than this datalist's folds; expected the same, else a "
                 "case could be tested by a model that was trained on it: name another output_dir"
             )
-        require_same_run(folder, overrides)
+        require_same_run(bundle, folder, overrides)
 
 
 def _run_fold(bundle: Path, folder: Path, datalist: dict[str, Any], overrides: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hidiff_monai.bundle_runs import BUNDLES, train_and_evaluate
+from hidiff_monai.bundle_runs import BUNDLES, require_seeds, train_and_evaluate
 from hidiff_monai.data.prepare import DATASETS, prepare_dataset
 from hidiff_monai.io import require_writable, write_atomically
 from hidiff_monai.metrics import compare_methods, format_comparison
@@ -45,8 +45,9 @@ def run_reproduction(
     names = sorted(name for name in DATASETS if (BUNDLES / BUNDLE_OF.get(name, name)).is_dir())
     if dataset not in names:
         raise ValueError(f"got dataset '{dataset}'; expected one of {names}")
-    if not seeds or not all(isinstance(seed, int) for seed in seeds):
-        raise ValueError(f"seeds are {list(seeds)}; expected whole numbers with commas between them, such as 0,1,2")
+    require_seeds(seeds)
+    if "seed" in (overrides or {}):
+        raise ValueError("got --seed; expected --seeds, with commas between them, such as 0,1,2")
     output_dir = require_writable(output_dir).resolve()
     dataset_dir, datalist = _prepare(dataset, source, output_dir)
     settings = {"dataset_dir": dataset_dir, "datalist_file": datalist, **(overrides or {})}

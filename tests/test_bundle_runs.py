@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,13 @@ from hidiff_monai import bundle_runs, cross_validation
 from hidiff_monai.bundle_runs import SETTINGS, train_and_evaluate
 
 DRIVE = Path(__file__).parents[1] / "bundles" / "drive"
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """The user's own, without what is told of the bundle."""
+    told = json.loads((folder / SETTINGS).read_text())
+    assert told.pop("bundle") == "drive" and len(told.pop("config_sha256")) == 2
+    return told
 
 
 @pytest.fixture
@@ -42,7 +50,7 @@ def test_an_interrupted_training_does_not_go_on_with_other_settings(
     stop_training(None)
     with pytest.raises(ValueError, match="the rows there have max_epochs 6, now it is None"):
         train_and_evaluate(DRIVE, tmp_path, {"seed": 0})
-    assert json.loads((tmp_path / SETTINGS).read_text()) == {"seed": 0, "max_epochs": 6}
+    assert settings_of(tmp_path) == {"seed": 0, "max_epochs": 6}
     assert train_and_evaluate(DRIVE, tmp_path, {"seed": 0, "max_epochs": 6}) == tmp_path / "evaluation_test"
 
 
@@ -54,7 +62,22 @@ def test_settings_with_which_nothing_was_trained_bind_nobody(
         train_and_evaluate(DRIVE, tmp_path, {"max_epoch": 6})
     stop_training(None)
     train_and_evaluate(DRIVE, tmp_path, {"max_epochs": 6})
-    assert json.loads((tmp_path / SETTINGS).read_text()) == {"max_epochs": 6}
+    assert settings_of(tmp_path) == {"max_epochs": 6}
+
+
+def test_runs_of_another_bundle_or_configuration_are_not_put_together(
+    stop_training: Callable[[str | None], None], tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(DRIVE / "configs", tmp_path / "a" / "configs")).parent
+    train_and_evaluate(bundle, tmp_path / "out", {"seed": 0})
+    with pytest.raises(ValueError, match="the rows there have bundle 'a', now it is 'drive'"):
+        train_and_evaluate(DRIVE, tmp_path / "out", {"seed": 0})
+    train = bundle / "configs" / "train.json"
+    train.write_text(train.read_text().replace('"max_epochs": 22', '"max_epochs": 23'))
+    with pytest.raises(ValueError, match="the rows there have config_sha256"):
+        train_and_evaluate(bundle, tmp_path / "out", {"seed": 0})
+    (tmp_path / "out" / SETTINGS).write_text('{"seed": 0}')  # as an earlier version told it
+    train_and_evaluate(bundle, tmp_path / "out", {"seed": 0})
 
 
 def test_folds_of_other_machines_are_compared_before_a_training(

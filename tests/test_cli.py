@@ -72,6 +72,10 @@ def test_compare_names_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFix
         ([str(tmp_path), "--format", "word"], "expected a folder and one of"),
         ([], "0 folders"),
         ([str(tmp_path), "--smaller_than", "1"], "raise the limit"),
+        ([str(tmp_path), "--smaller_than", "abc"], "--smaller_than is 'abc'; expected a whole number"),
+        ([str(tmp_path), "--methods", "prior"], "methods 'prior'; expected two"),
+        ([str(tmp_path), str(tmp_path / "." / "")], "a folder is given twice"),
+        (["--slices", str(tmp_path)], "--slices takes no value"),
     ):
         with pytest.raises(SystemExit) as end:
             main(["compare", *arguments])
@@ -134,6 +138,29 @@ def test_a_misspelt_option_stops_before_anything_runs(tmp_path: Path, capsys: py
     assert end.value.code == 1
     assert "hidiff demo has no option --outptu; expected one of --output, --data, --seed" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (["reproduce", "drive", "in", "out", "--seeds", "0", "1", "2"], "['1', '2'] is more than it takes"),
+        (["reproduce", "drive", "in", "out", "--seed", "5"], "got --seed; expected --seeds"),
+        (["reproduce", "drive", "in", "out", "--seeds", "0,0"], "expected whole numbers, each once"),
+        (["ablate", "drive", "data", "out", "--seeds", "v5"], "seeds are ['v5']; expected whole numbers"),
+        (["complexity", "8", "64", "1", "True", "more"], "['more'] is more than it takes"),
+        (["complexity", "--width", "0"], "--width is 0; expected a whole number from 1 on"),
+        (["publish-check", "bundles/acdc", "--zip"], "--zip has no value"),
+        (["check", "a.json", "data", "--as_json", "yes"], "--as_json takes no value, and got 'yes'"),
+    ],
+)
+def test_words_in_the_wrong_place_stop_before_anything_runs(
+    line: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(line)
+    assert end.value.code == 1 and message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_ctrl_c_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from hidiff_monai.ablation.runs import PRETRAINING, SeedRuns, evaluation_of, is_
 from hidiff_monai.ablation.settings import describe_ablation, read_epochs, require_free_keys, require_same_settings
 from hidiff_monai.ablation.table import format_markdown, score_line
 from hidiff_monai.ablation.variants import ALONE, AS_BUNDLE, VARIANTS, Sampling, Variant
-from hidiff_monai.bundle_runs import find_config
+from hidiff_monai.bundle_runs import find_config, require_seeds
 from hidiff_monai.io import require_writable, write_atomically
 from hidiff_monai.io.command_line import require_known_options
 
@@ -52,8 +52,9 @@ def run_ablation(
     names = [variant.name for variant in VARIANTS]
     chosen = names if variants is None else [str(name) for name in variants]
     unknown = sorted(set(chosen) - set(names))
-    if unknown or not chosen or not seeds:
-        raise ValueError(f"got variants {unknown or chosen}, seeds {list(seeds)}; expected some of {names}, and a seed")
+    if unknown or not chosen:
+        raise ValueError(f"got variants {unknown or chosen}; expected some of {names}")
+    require_seeds(seeds)
     configs = [find_config(bundle, name) for name in ("train", "evaluate")]
     require_known_options(overrides, configs, overrides.get("tracking"))
     require_free_keys(overrides)

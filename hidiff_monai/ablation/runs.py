@@ -55,7 +55,8 @@ class SeedRuns:
                 "$from hidiff_monai.inferers import accelerate",
                 "$from hidiff_monai.io import with_segmentor",
             ],
-            "network": f"$with_segmentor(@network_def.to(@device), {str(start)!r})",
+            "pretrained_segmentor": str(start),  # by itself: within an expression, MONAI reads marks in it
+            "network": "$with_segmentor(@network_def.to(@device), @pretrained_segmentor)",
             **variant.configuration(),
         }
         self._train(variant.name, configuration, phases)

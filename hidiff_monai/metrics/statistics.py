@@ -57,7 +57,8 @@ def paired_wilcoxon(differences: np.ndarray, patients: Sequence[str] | np.ndarra
     if not len(differences):
         return math.nan
     sums, counts = _by_patient(np.asarray(differences, float), patients)
-    changed = (sums / counts)[sums != 0]
+    means = np.round(sums / counts, 9)  # else the noise of floating point makes ranks of ties, and differences of 0
+    changed = means[means != 0]
     return float(wilcoxon(changed).pvalue) if len(changed) else 1.0
 
 

@@ -179,3 +179,8 @@ def busiest_window(amount: np.ndarray, fraction: int) -> tuple[slice, slice]:
     sums = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
     row, column = divmod(int(sums.argmax()), sums.shape[1])
     return slice(row, row + height), slice(column, column + width)
+
+
+def plain_text(name: str) -> str:
+    """A case's name without what Matplotlib would take for mathematics, cut short."""
+    return (name if len(name) <= 32 else name[:31] + "…").replace("$", r"\$")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hidiff_monai.report.canvas import THEMES, new_figure, plain, to_png
+from hidiff_monai.report.canvas import THEMES, new_figure, plain, plain_text, to_png
 
 NAMED, MOST_DOTS_WITH_NAMES = 3, 30
 
@@ -31,15 +31,10 @@ def doubt_chart(cases: Sequence[str], uncertainty: np.ndarray, dice: np.ndarray,
     for i in named:
         is_right = uncertainty[i] > middle  # the name stays inside
         axes.annotate(
-            _plain_text(cases[i]), (uncertainty[i], 100 * dice[i]), xytext=(-7 if is_right else 7, 0),
+            plain_text(cases[i]), (uncertainty[i], 100 * dice[i]), xytext=(-7 if is_right else 7, 0),
             textcoords="offset points", ha="right" if is_right else "left", va="center", fontsize=8, color=colours.ink,
         )  # fmt: skip
     axes.margins(x=0.04, y=0.1)
     axes.set_title("Dice of the refined mask, %", loc="left", color=colours.ink, fontsize=10)
     axes.set_xlabel("uncertainty, nats a foreground pixel", color=colours.ink, fontsize=9)
     return to_png(figure)
-
-
-def _plain_text(name: str) -> str:
-    """A case's name without what Matplotlib would take for mathematics, cut short."""
-    return (name if len(name) <= 32 else name[:31] + "…").replace("$", r"\$")

@@ -32,6 +32,7 @@ from hidiff_monai.report.canvas import (
     palette_png,
     picture_palette,
     plain,
+    plain_text,
     to_png,
 )
 
@@ -201,7 +202,7 @@ def _lollipops(axes: Axes, cases: Sequence[str], gain: np.ndarray, colours: Them
     axes.set_xlim(-0.8, len(order) - 0.2)
     if len(order) <= 40:
         longest = max(len(case) for case in cases)
-        axes.set_xticks(range(len(order)), [cases[i] for i in order], rotation=90 if longest > 3 else 0)
+        axes.set_xticks(range(len(order)), [plain_text(cases[i]) for i in order], rotation=90 if longest > 3 else 0)
     else:
         axes.set_xticks([])
     axes.set_xlabel("case", color=colours.ink, fontsize=9)

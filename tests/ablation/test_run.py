@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from monai.bundle import ConfigParser
 
 from hidiff_monai.ablation import runs as ablation_runs
 from hidiff_monai.ablation.variants import VARIANTS
 from hidiff_monai.cli import main
+from hidiff_monai.io.errors import find_value_error
 
 POINTS = {"pretraining": 0, "segmentor_alone": 1, "v1": 2, "v5": 4}  # Dice of the refined mask above 70
 
@@ -79,3 +82,21 @@ def test_all_variants_start_from_one_segmentor_and_end_in_one_table(
 
     main(line(tmp_path))
     assert len(runs) == count  # all was kept
+
+
+def test_a_folder_may_hold_what_monai_reads_as_a_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Homes of a Windows domain are called ann@corp.com."""
+    bundle = Path(__file__).parents[2] / "bundles" / "drive"
+    seed_runs = ablation_runs.SeedRuns(bundle, tmp_path / "ann@corp.com", "test", {"alternating_epochs": 1}, {})
+    written: list[dict[str, Any]] = []
+    monkeypatch.setattr(seed_runs, "_train", lambda name, configuration, phases: written.append(configuration))
+    monkeypatch.setattr(seed_runs, "_evaluate", lambda *_: None)
+    seed_runs.train(next(variant for variant in VARIANTS if variant.is_standard))
+    parser = ConfigParser()
+    parser.read_config(bundle / "configs" / "train.json")
+    imports = [*parser.get("imports"), *written[0].pop("+imports")]
+    parser.update({**written[0], "imports": imports, "device": torch.device("cpu")})
+    with pytest.raises(RuntimeError) as found:
+        parser.get_parsed_content("network")
+    told = str(find_value_error(found.value))
+    assert "ann@corp.com" in told and "there is no such checkpoint" in told  # which is the only complaint

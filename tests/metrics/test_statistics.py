@@ -97,3 +97,11 @@ def test_the_interval_of_a_correlation_takes_patients():
     assert twice == pytest.approx(once)
     assert correlation_interval(np.arange(8.0), np.arange(8.0), [*"abcdabcd"]) is None  # four patients
     assert correlation_interval(np.ones(8), np.arange(8.0), [*"abcdefgh"]) is None
+
+
+def test_ties_and_differences_of_0_are_told_from_the_noise_of_floating_point():
+    """0.1 + 0.2 - 0.3 is no difference, and thirds that are equal on paper share a rank."""
+    found = paired_wilcoxon([0.1, 0.2, -0.3, 5, 4, 3, 2, -1], list("aaabcdef"))
+    assert found == stats.wilcoxon([5, 4, 3, 2, -1]).pvalue
+    counts = np.array([1, 1, -1, 1, 1, 1, 1, -1])
+    assert paired_wilcoxon(100 * (0.7 + counts / 1000) - 100 * 0.7) == stats.wilcoxon(counts).pvalue

@@ -77,5 +77,6 @@ def test_curves_survive_columns_without_a_value(history):
 
 def test_paired_dice_of_one_and_of_many_cases():
     assert pixels(figures.paired_dice(["only"], np.array([0.5]), np.array([0.6]))).size
+    assert pixels(figures.paired_dice(["a$x_$b"], np.array([0.5]), np.array([0.6]))).size  # no mathematics
     dice = np.linspace(0.5, 0.9, 60)
     assert pixels(figures.paired_dice([f"case {i}" for i in range(60)], dice, dice[::-1], (0.0, 0.0))).size
