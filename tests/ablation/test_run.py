@@ -65,7 +65,7 @@ def test_all_variants_start_from_one_segmentor_and_end_in_one_table(
     assert phases.pop("segmentor_alone") == (6, 6)
     assert set(phases.values()) == {(0, 6)}
     assert all(entry["file"]["alternation#segmentor_epochs"] is None for entry in trained.values())
-    starts = {entry["file"]["network"] for name, entry in trained.items() if name != "pretraining"}
+    starts = {entry["file"]["pretrained_segmentor"] for name, entry in trained.items() if name != "pretraining"}
     assert len(starts) == 1 and str(tmp_path / "seed_0" / "pretraining" / "models" / "model.pt") in starts.pop()
     count = len(runs)
     assert count == 1 + len(VARIANTS) + 1 + sum(len(variant.samplings) for variant in VARIANTS)
