@@ -62,7 +62,7 @@ class VolumeInferer(Inferer):
                 stop = min(start + self.batch_size, depth)
                 slices = volume[..., start:stop].movedim(-1, 0).to(device)
                 maps = cast(dict[str, torch.Tensor], self.inferer(slices, network))
-                if maps["refined"].shape[1] > 1 and not network.exclusive:
+                if maps["refined"].shape[1] > 1 and not getattr(network, "exclusive", True):
                     raise ValueError(
                         f"the network's {maps['refined'].shape[1]} classes overlap (network_def#exclusive is false); "
                         "expected classes of which a voxel has one, as volumes keep class numbers"

@@ -115,7 +115,7 @@ def test_images_that_are_links_keep_their_names_and_what_was_said_of_them(tmp_pa
     (tmp_path / "images").mkdir()
     labels = {}
     for name in ("a", "b"):
-        (tmp_path / "images" / f"{name}.png").symlink_to(picture(tmp_path / f"archive_{name}" / "scan.png", 9))
+        (tmp_path / "images" / f"{name}.png").symlink_to(picture(tmp_path / f"archive_{name}" / "scan.png", ord(name)))
         labels[name] = picture(tmp_path / "labels" / f"{name}.png", 2)
     store = LinkedStore(tmp_path / "images", labels)
     store.infos = {name: {"label_info": [{"name": "polyp", "idx": 2}]} for name in labels}
