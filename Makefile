@@ -52,8 +52,8 @@ lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy hidiff_monai
 
-test: lint  ## lint, then every test but the slow ones; real data from HIDIFF_DATA
-	$(BIN)/python -m pytest --durations=10
+test: lint  ## lint, then every test but the slow ones, two files at a time; real data from HIDIFF_DATA
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --durations=10
 
 test-slow: $(STAMP)  ## the slow tests alone
 	$(BIN)/python -m pytest --durations=10 -m slow
