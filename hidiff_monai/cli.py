@@ -361,10 +361,14 @@ def _refuse_unknown_options(arguments: list[str]) -> None:
         return  # keys of a configuration, which checks them itself
     known = [*parameters, "help"]
     for argument in arguments[1:]:
-        name = argument[2:].split("=")[0].replace("-", "_")
+        name = _option_name(argument)
         if argument.startswith("--") and name and name not in known and name.removeprefix("no") not in known:
             options = ", ".join(f"--{option}" for option in known)
             raise ValueError(f"hidiff {arguments[0]} has no option --{name}; expected one of {options}")
+
+
+def _option_name(argument: str) -> str:
+    return argument[2:].split("=")[0].replace("-", "_")
 
 
 def _refuse_surplus_words(arguments: list[str], parameters: list[inspect.Parameter]) -> None:
@@ -376,7 +380,7 @@ def _refuse_surplus_words(arguments: list[str], parameters: list[inspect.Paramet
         if argument in ("-", "--"):  # Fire's own
             break
         if argument.startswith("--"):
-            named.add(argument[2:].split("=")[0].replace("-", "_"))
+            named.add(_option_name(argument))
         elif not is_value and not argument.startswith("-"):
             words.append(argument)
         is_value = argument.startswith("--") and "=" not in argument

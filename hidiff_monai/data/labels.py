@@ -77,7 +77,7 @@ def require_label_rule(path: str | Path, datalist: dict[str, Any]) -> None:
 
 def check_label(pixels: Pixels, datalist: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Found, expected and mend of what is wrong with a label's values; a grey picture saved in colour is fine."""
-    grey = grey_of(pixels, MAX_TINT if "label_threshold" in datalist else 0)
+    grey = grey_of(pixels, datalist)
     if grey is None:
         found = f"{pixels.channels} channels"
         yield found, "1", "save the label as a single-channel image, one grey value a class"
@@ -102,13 +102,14 @@ def list_values(values: np.ndarray, limit: int = 5) -> str:
     return f"{{{listed}}}" + (f" and {len(values) - limit} more" if len(values) > limit else "")
 
 
-def grey_of(pixels: Pixels, tint: int = 0) -> np.ndarray | None:
+def grey_of(pixels: Pixels, rule: Mapping[str, Any]) -> np.ndarray | None:
     """The one value a pixel of a label, also of a grey picture saved in colour; None where it has several.
 
     Args:
         pixels: of the label.
-        tint: how far the channels may be apart: exact values would become others when colour is turned to grey.
+        rule: with "label_threshold" JPEG's tint is let pass; exact values would become others when turned to grey.
     """
+    tint = MAX_TINT if "label_threshold" in rule else 0
     array = pixels.array
     if pixels.channels == 1:
         return array[..., 0]

@@ -17,7 +17,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from hidiff_monai.io.dicom import find_series, read_series
 from hidiff_monai.io.files import NIFTI_SUFFIXES, is_nifti, list_nifti, nifti_stem
-from hidiff_monai.io.geometry import cut_axes, mean_and_deviation, ras_affine
+from hidiff_monai.io.geometry import cut_axes, is_invertible, mean_and_deviation, ras_affine
 
 from .reading import Pixels
 from .validate import read_readable
@@ -185,7 +185,7 @@ def _read(file: str) -> Pixels:
         raise ValueError(f"{file}: shape {pixels.array.shape}; expected one volume (X, Y, Z): export it as such")
     if not np.isfinite(pixels.array).all():
         raise ValueError(f"{file}: holds NaN or infinity; expected finite values: replace them, or export it again")
-    if not np.isfinite(pixels.affine).all() or np.linalg.matrix_rank(pixels.affine) < 4:
+    if not is_invertible(pixels.affine):
         raise ValueError(f"{file}: an affine that cannot be inverted; expected voxel to world in mm: export it again")
     unit = wrong_unit(file)
     if unit is not None:

@@ -61,6 +61,11 @@ def slice_axis(axes: np.ndarray) -> int:
     return int(np.flatnonzero(axes[:, 0] == 2)[0])
 
 
+def is_invertible(affine: np.ndarray) -> bool:
+    """Whether an affine (4, 4) places every voxel, each elsewhere."""
+    return bool(np.isfinite(affine).all() and np.linalg.matrix_rank(affine) == 4)
+
+
 def spacing_mm(geometry: dict[str, Any]) -> list[float]:
     """Edge lengths of a prepared volume's voxels along X, Y and D, in mm."""
     return [float(edge) for edge in nibabel.affines.voxel_sizes(ras_affine(geometry))]

@@ -69,8 +69,13 @@ def brighten(picture: np.ndarray) -> np.ndarray:
     """A picture (H, W, 3), 0 ... 255, as uint8 to look at: one of fewer bits than its file holds is stretched."""
     if picture.max(initial=0) >= DARKEST or picture.max(initial=0) <= 0:
         return picture.round().clip(0, 255).astype(np.uint8)
-    low, high = np.percentile(picture, (1, 99.5))
-    return (np.clip((picture - low) / max(float(high - low), 1e-6), 0, 1) * 255).astype(np.uint8)
+    return stretch(picture)
+
+
+def stretch(values: np.ndarray) -> np.ndarray:
+    """Values of any range as uint8 to look at: from the 1st to the 99.5th percentile."""
+    low, high = np.percentile(values, (1, 99.5))
+    return (np.clip((values - low) / max(float(high - low), 1e-6), 0, 1) * 255).astype(np.uint8)
 
 
 def read_size(file: str | Path) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -55,13 +56,16 @@ class ServedBundle:
         """Whether a case is several files of one folder, one a channel."""
         return self.is_volumetric and self.metadata["network_data_format"]["inputs"]["image"]["num_channels"] > 1
 
+    @cached_property
+    def _sequences(self) -> list[str]:
+        """As `list_volumes` is given them."""
+        listed = re.search(r"\[[^]]*\]", str(self._config["dataset"]["data"]))
+        return ast.literal_eval(listed.group()) if listed else []
+
     def case_id(self, file: Path) -> str:
         """What the files of a case of several have in common; the whole name of a file that ends in no sequence."""
-        listed = re.search(
-            r"\[[^]]*\]", str(self._config["dataset"]["data"])
-        )  # the sequences, as `list_volumes` has them
         stem = nifti_stem(file)
-        parts = split_sequence(stem, ast.literal_eval(listed.group()) if listed else [])
+        parts = split_sequence(stem, self._sequences)
         return stem if parts is None else "".join(parts[:2])
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 from nibabel.orientations import apply_orientation, ornt_transform
 
 from hidiff_monai.data import read_pixels
-from hidiff_monai.data.labels import MAX_TINT, check_label, grey_of, map_values
+from hidiff_monai.data.labels import check_label, grey_of, map_values
 from hidiff_monai.data.reading import UNREADABLE, Pixels
 from hidiff_monai.io import read_segments
 from hidiff_monai.io.files import IMAGE_SUFFIXES, NIFTI_SUFFIXES
@@ -83,7 +83,7 @@ def _by_rule(file: Path, label: np.ndarray, rule: Mapping[str, Any]) -> np.ndarr
 
 def _read(file: Path, meta: dict[str, Any], rule: Mapping[str, Any]) -> np.ndarray:
     pixels = read_pixels(file)
-    grey = grey_of(pixels, MAX_TINT if "label_threshold" in rule else 0)
+    grey = grey_of(pixels, rule)
     if grey is None:
         raise ValueError(f"{file}: {pixels.channels} channels; expected one: save the label in grey")
     if pixels.affine is None:

@@ -20,7 +20,7 @@ from hidiff_monai.io import (
     write_volume_maps,
 )
 from hidiff_monai.io.geometry import upright
-from hidiff_monai.io.images import brighten
+from hidiff_monai.io.images import brighten, stretch
 from hidiff_monai.prediction.case import CaseMaps
 from hidiff_monai.report import case_picture
 
@@ -88,11 +88,6 @@ def draw_case(maps: CaseMaps, names: Sequence[str], label: np.ndarray | None, nu
     def plane(values: np.ndarray) -> np.ndarray:
         return upright(values[..., number], bool(maps.meta.get("acquired")))
 
-    grey = np.repeat(_to_grey(plane(maps.image[0]))[..., None], 3, axis=-1)
+    grey = np.repeat(stretch(plane(maps.image[0]))[..., None], 3, axis=-1)
     prior, refined, entropy = (plane(values) for values in (maps.prior, maps.refined, maps.entropy))
     return case_picture(grey, prior, refined, entropy, names, None if label is None else plane(label))
-
-
-def _to_grey(plane: np.ndarray) -> np.ndarray:
-    low, high = np.percentile(plane, (1, 99.5))
-    return (np.clip((plane - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8)

@@ -89,9 +89,10 @@ class Records:
 
     def finish(self, item: Mapping[str, Any], record: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
         """Keeps the record of a case, with its fingerprint, by a hash the files whose results are there, and theirs."""
-        owner = (self.read(item) or {}).get("owner", _owner(item))
+        known = self.read(item) or {}
         files = [self.output / name for name in (record.get("outputs") or {}).values()]
-        written = {file.name: hash_file(file) for file in files} or (self.read(item) or {}).get("written", {})
+        written = {file.name: hash_file(file) for file in files} or known.get("written", {})
+        owner = known.get("owner", _owner(item))
         return self._write(item, {**record, "fingerprint": fingerprint, "owner": owner, "written": written})
 
     def fingerprint(self, files: Sequence[Path]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from nibabel.orientations import apply_orientation
 
 from hidiff_monai.io import hash_file, write_atomically
-from hidiff_monai.io.geometry import cut_axes, mean_and_deviation, slice_axis, spacing_mm
+from hidiff_monai.io.geometry import cut_axes, is_invertible, mean_and_deviation, slice_axis, spacing_mm
 
 from ..labels import map_values
 from ..reading import UNREADABLE, Pixels, read_pixels
@@ -134,7 +134,7 @@ def _check_grid(case: RawCase, key: str, file: Path, pixels: Pixels, volume_set:
     mend = "download or export it again"
     if len(pixels.spatial_shape) != 3 or pixels.affine is None:
         return [problem_of(case, key, file, f"grid {pixels.spatial_shape}", "a NIfTI volume (X, Y, Z)", mend)]
-    if not np.isfinite(pixels.affine).all() or np.linalg.matrix_rank(pixels.affine) < 4:
+    if not is_invertible(pixels.affine):
         return [problem_of(case, key, file, "an affine that cannot be inverted", "voxel to world in mm", mend)]
     unit = wrong_unit(file)
     if unit is not None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from hidiff_monai.io import write_atomically
 from hidiff_monai.io.files import IMAGE_SUFFIXES, NIFTI_SUFFIXES
-from hidiff_monai.io.geometry import cut_axes, slice_axis
+from hidiff_monai.io.geometry import cut_axes, is_invertible, slice_axis
 
 from ..datalist import read_datalist, require_folder
 from ..labels import grey_of, list_values
@@ -146,7 +146,7 @@ def find_label_values(labels: Iterable[Path]) -> dict[int, int]:
             pixels = read_pixels(file)
         except UNREADABLE:
             continue
-        array = grey_of(pixels)
+        array = grey_of(pixels, {})
         if array is None and pixels.affine is not None:
             continue
         if array is None:
@@ -254,8 +254,8 @@ def has_other_planes(volumes: Iterable[Path]) -> bool:
             affine = np.asarray(nibabel.load(file).affine)  # type: ignore[attr-defined]
         except UNREADABLE:
             continue  # the check names it
-        sizes = np.linalg.norm(affine[:3, :3], axis=0)
-        if np.isfinite(affine).all() and np.linalg.matrix_rank(affine) == 4:
+        if is_invertible(affine):
+            sizes = nibabel.affines.voxel_sizes(affine)
             is_thick = sizes[2] >= THICK * max(sizes[:2])
             votes.append(is_thick and slice_axis(cut_axes(affine)) != 2)
     return 2 * sum(votes) > len(votes)
