@@ -42,10 +42,10 @@ demo: $(STAMP)  ## train, refine, evaluate and explain on phantoms (or DATA=<DRI
 
 HIDIFF_DATA ?= ../shared/data
 RESULTS ?= results
-reproduce: $(STAMP)  ## from raw data to the table of results, three seeds: make reproduce DATASET=drive [DATA=<download>]
+reproduce: $(STAMP)  ## from raw data to the table of results, three seeds: make reproduce DATASET=drive [DATA=<download>] [OPTIONS="--amp True"]
 	@test -n "$(DATASET)" || { echo "got no DATASET; expected drive, chase_db1, kvasir_seg, cvc_clinicdb," \
 		"cvc_clinicdb_sequences, acdc, synapse or brats: make reproduce DATASET=drive" >&2; exit 1; }
-	$(BIN)/hidiff reproduce $(DATASET) "$(or $(DATA),$(HIDIFF_DATA)/$(DATASET:_sequences=))" "$(RESULTS)/$(DATASET)"
+	$(BIN)/hidiff reproduce $(DATASET) "$(or $(DATA),$(HIDIFF_DATA)/$(DATASET:_sequences=))" "$(RESULTS)/$(DATASET)" $(OPTIONS)
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from hidiff_monai.io.command_line import describe_overrides
 
 SETTINGS = "settings.json"
 WHEREABOUTS = ("bundle_root", "dataset_dir", "datalist_file", "num_workers", "device")  # no figure depends on them
+OWN = {"section", "evaluation_dir", "output_dir", "model_dir", "resume_from", "checkpoint"}  # a run sets them itself
 BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 
 
@@ -100,21 +105,29 @@ def require_same_run(bundle: Path, folder: Path, overrides: dict[str, Any]) -> A
     Raises:
         ValueError: if the folder is of another bundle or other settings, or a key is none of the user's.
     """
-    fixed = sorted({"section", "evaluation_dir", "output_dir", "checkpoint"} & overrides.keys())
+    fixed = sorted(OWN & overrides.keys())
     if fixed:
-        raise ValueError(f"got {fixed}; expected none of these here, where test cases are scored: leave them out")
+        raise ValueError(f"got {fixed}; expected none of these here, where each run has its own: leave them out")
     told = describe_overrides({key: value for key, value in overrides.items() if key not in WHEREABOUTS})
-    of_bundle = {
+    of_bundle: dict[str, Any] = {
         "bundle": bundle.name,
         "config_sha256": [hash_file(Path(find_config(bundle, name))) for name in ("train", "evaluate")],
+        "files_sha256": {key: hash_file(Path(overrides[key])) for key in told if _is_file(overrides[key])},
     }
     saved = (*(folder / "resume").glob("resume_*.pt"), *(folder / "models").glob("*.pt"))
     if (folder / SETTINGS).is_file() and (saved or is_evaluated(folder / "evaluation_test")):
         mend = f"give it again, or remove {folder.name} or name another output_dir"
         known = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        if is_evaluated(folder / "evaluation_test"):  # a file of a complete run may be gone
+            of_bundle["files_sha256"] = {**known.get("files_sha256", {}), **of_bundle["files_sha256"]}
         facts = {**told, **{key: value for key, value in of_bundle.items() if key in known}}  # not told at first
         refuse_other_settings(folder / SETTINGS, facts, f"expected the same in all runs that are put together: {mend}")
     return {**told, **of_bundle}
+
+
+def _is_file(value: Any) -> bool:
+    """A word may be called like a file that happens to be there; an expression may be too long for a name."""
+    return isinstance(value, str | Path) and bool(Path(value).suffix or os.sep in str(value)) and os.path.isfile(value)
 
 
 def require_seeds(seeds: Sequence[Any]) -> None:
@@ -164,6 +177,23 @@ def is_evaluated(evaluation_dir: Path) -> bool:
     return (evaluation_dir / "index.html").is_file()
 
 
+@contextmanager
+def _ending_as_exception() -> Iterator[None]:
+    """SIGTERM as an exception: whoever ends this process ends those it started, which would write beside the next."""
+
+    def end(number: int, _: Any) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def run_bundle(run_id: str, config_files: Sequence[str], settings: dict[str, Any]) -> None:
     """``monai.bundle run`` in a process of its own: every run starts from the same state and gives its memory back.
 
@@ -179,7 +209,8 @@ def run_bundle(run_id: str, config_files: Sequence[str], settings: dict[str, Any
     for key, value in settings.items():
         is_plain = isinstance(value, (str, Path))
         command += [f"--{key}", str(value) if is_plain else repr(value)]  # Fire reads Python's spelling
-    code = subprocess.run(command, check=False).returncode
+    with _ending_as_exception():
+        code = subprocess.run(command, check=False).returncode  # which ends the process where an exception passes
     if code:
         raise ValueError(
             f"{settings['output_dir']}: {run_id} ended with exit code {code}; the lines above say why: mend it and run "

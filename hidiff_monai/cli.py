@@ -295,8 +295,8 @@ VERBS: dict[str, Callable[..., None]] = {
 
 
 def _read_text(name: str, value: str) -> str | None:
-    if value == "True":  # what Fire makes of an option with nothing behind it
-        raise ValueError(f"--{name} has no value; expected one behind it")
+    if value == "True" or not value.strip():  # what Fire makes of an option with nothing, or "$UNSET", behind it
+        raise ValueError(f"--{name} has no value; expected one behind it; a name that begins with -: --{name}=-name")
     return None if value == "None" else value
 
 
@@ -319,6 +319,7 @@ def _take_text_as_it_is(verb: Callable[..., None]) -> None:
             fire.decorators.SetParseFn(fire.parser.DefaultParseValue, parameter.name)(verb)
 
 
+fire.decorators.FIRE_METADATA = "_fire_metadata"  # else every verb's help shows it as a group of commands
 for _verb in VERBS.values():
     _take_text_as_it_is(_verb)
 

@@ -48,6 +48,9 @@ def run_reproduction(
     require_seeds(seeds)
     if "seed" in (overrides or {}):
         raise ValueError("got --seed; expected --seeds, with commas between them, such as 0,1,2")
+    prepared = sorted({"dataset_dir", "datalist_file"} & (overrides or {}).keys())
+    if prepared:
+        raise ValueError(f"got {prepared}; expected none of these: the data are those that are prepared from {source}")
     output_dir = require_writable(output_dir).resolve()
     dataset_dir, datalist = _prepare(dataset, source, output_dir)
     settings = {"dataset_dir": dataset_dir, "datalist_file": datalist, **(overrides or {})}

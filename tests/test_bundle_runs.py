@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +24,7 @@ DRIVE = Path(__file__).parents[1] / "bundles" / "drive"
 def settings_of(folder: Path) -> dict[str, Any]:
     """The user's own, without what is told of the bundle."""
     told = json.loads((folder / SETTINGS).read_text())
-    assert told.pop("bundle") == "drive" and len(told.pop("config_sha256")) == 2
+    assert told.pop("bundle") == "drive" and len(told.pop("config_sha256")) == 2 and told.pop("files_sha256") == {}
     return told
 
 
@@ -98,3 +103,42 @@ def test_folds_of_other_machines_are_compared_before_a_training(
         cross_validation.run_cross_validation(*arguments, other, ["1", "2"], {"max_epochs": 40})
     assert not (tmp_path / "out" / "fold_1").exists()
     assert cross_validation.run_cross_validation(*arguments, datalist, None, {"max_epochs": 40}) == tmp_path
+
+
+def test_runs_from_other_weights_of_the_same_name_are_not_put_together(
+    stop_training: Callable[[str | None], None], tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.pt").write_text(name)
+    train_and_evaluate(DRIVE, tmp_path / "out", {"initial_weights": str(tmp_path / "a" / "model.pt")})
+    with pytest.raises(ValueError, match="the rows there have files_sha256"):
+        train_and_evaluate(DRIVE, tmp_path / "out", {"initial_weights": str(tmp_path / "b" / "model.pt")})
+    for own in ("model_dir", "resume_from"):
+        with pytest.raises(ValueError, match=rf"got \['{own}'\]; expected none of these here"):
+            train_and_evaluate(DRIVE, tmp_path / "new", {own: str(tmp_path)})
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_whoever_ends_a_study_ends_its_training(tmp_path: Path, number: int) -> None:
+    """A training left behind would go on writing beside the next one."""
+    training = tmp_path / "training"
+    training.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\ntrap '' INT; exec sleep 60\n")
+    training.chmod(0o755)
+    code = "import signal, sys; from hidiff_monai import bundle_runs; sys.executable = sys.argv[1]\n"
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which a shell's background job ignores
+    code += "bundle_runs.run_bundle('training', ['x.json'], {'output_dir': 'x'})"
+    with subprocess.Popen([sys.executable, "-c", code, str(training)]) as study:
+        wait_for(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text() != "")
+        study.send_signal(number)
+        assert study.wait(timeout=30) != 0
+    pid = int((tmp_path / "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert condition()

@@ -150,6 +150,7 @@ def test_a_misspelt_option_stops_before_anything_runs(tmp_path: Path, capsys: py
         (["complexity", "8", "64", "1", "True", "more"], "['more'] is more than it takes"),
         (["complexity", "--width", "0"], "--width is 0; expected a whole number from 1 on"),
         (["publish-check", "bundles/acdc", "--zip"], "--zip has no value"),
+        (["predict", "--bundle", "drive", "--input", "x", "--output", ""], "--output has no value"),
         (["check", "a.json", "data", "--as_json", "yes"], "--as_json takes no value, and got 'yes'"),
     ],
 )

@@ -63,7 +63,11 @@ def test_seeds_are_compared_together(
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["msd", "."], "got dataset 'msd'; expected one of"), (["drive", ".", "--seeds", "a"], "seeds are ['a']")],
+    [
+        (["msd", "."], "got dataset 'msd'; expected one of"),
+        (["drive", ".", "--seeds", "a"], "seeds are ['a']"),
+        (["drive", ".", "--datalist_file", "x.json"], "got ['datalist_file']; expected none of these"),
+    ],
 )
 def test_mistakes_are_named(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

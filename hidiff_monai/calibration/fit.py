@@ -50,6 +50,9 @@ def calibrate_evaluation(evaluation_dir: str | Path, output: str | Path | None =
             the fit ends at a bound of the search.
     """
     folder = Path(str(evaluation_dir))
+    file = folder / "temperature.json" if output is None else Path(str(output))
+    if file.is_dir():
+        raise ValueError(f"got --output {file}, a folder; expected a file: name one, such as {file}/temperature.json")
     manifest = _read_manifest(folder)
     calibration = read_calibration(folder)
     if calibration is None:
@@ -71,7 +74,6 @@ def calibrate_evaluation(evaluation_dir: str | Path, output: str | Path | None =
         "flip_axes": manifest.get("flip_axes", []),
         "checkpoint_sha256": manifest.get("checkpoint_sha256"),
     }
-    file = folder / "temperature.json" if output is None else Path(str(output))
     require_writable(file.parent)
     with write_atomically(file) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -121,11 +121,11 @@ def read_datalist(path: str | Path) -> dict[str, Any]:
     return datalist
 
 
-def require_folder(dataset_dir: str | Path) -> Path:
-    """Returns the absolute path of an existing folder, or raises ValueError."""
+def require_folder(dataset_dir: str | Path, name: str = "dataset_dir") -> Path:
+    """Returns the absolute path of an existing folder, or raises ValueError that calls it ``name``."""
     root = Path(dataset_dir).expanduser().absolute()
     if not root.is_dir():
-        raise ValueError(f"dataset_dir {root} is not a folder; expected the unpacked data set: correct dataset_dir")
+        raise ValueError(f"{name} {root} is not a folder; expected the unpacked data set: correct {name}")
     return root
 
 

@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from hidiff_monai.io.files import list_images
-from hidiff_monai.io.images import read_photograph
+from hidiff_monai.io.images import DARKEST, read_photograph
 
 from .reading import UNREADABLE
 from .validate import unreadable
@@ -40,7 +40,8 @@ class LiftBlackd(MapTransform):
 
     Args:
         keys: of pictures (C, H, W), 0 ... 255.
-        level: grey value that zeros are raised to, in 0 ... 255.
+        level: grey value that zeros are raised to, in 0 ... 255; of a picture that fills less of its file, as 12 bits
+            in 16, in proportion.
     """
 
     def __init__(self, keys: KeysCollection, level: float) -> None:
@@ -51,9 +52,11 @@ class LiftBlackd(MapTransform):
         """Raises the zeros of each channel that has more than `RARE_SHARE` of them."""
         item: dict[Hashable, Any] = dict(data)
         for key in self.key_iterator(item):
+            largest = float(item[key].max())
+            level = self.level if largest >= DARKEST else self.level * largest / 255  # of fewer bits than its file has
             black = item[key] == 0
             frequent = black.flatten(1).float().mean(dim=1) > RARE_SHARE
-            item[key] = item[key].masked_fill(black & frequent[:, None, None], self.level)
+            item[key] = item[key].masked_fill(black & frequent[:, None, None], level)
         return item
 
 

@@ -12,12 +12,15 @@ from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
 from monai.engines import Trainer
 from torch import nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from hidiff_monai.engines.distributed import is_first
 from hidiff_monai.io import check_architecture, read_checkpoint, require_writable, save_checkpoint
+from hidiff_monai.io.locks import hold_lock, release_lock
 
 ORIGIN = "resumed_from"
+LOCK = ".lock"
 _STATE = re.compile(r"resume_\d+\.pt")
 
 
@@ -108,9 +111,11 @@ class ResumableTraining:
     def attach(self, engine: Trainer) -> None:
         """Registers the handler; attach it last, after everything that changes a state."""
         require_writable(self.folder)
+        engine.add_event_handler(Events.STARTED, self._claim)
         engine.add_event_handler(Events.STARTED, self._resume)
         engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self._save)
         engine.add_event_handler(Events.COMPLETED, self._save)
+        engine.add_event_handler(Events.COMPLETED, lambda: release_lock(self.folder / LOCK))
 
     def states(self) -> list[Path]:
         """The saved states, oldest first."""
@@ -133,7 +138,22 @@ class ResumableTraining:
         save_checkpoint(state, self.folder / f"resume_{epoch}.pt")
         kept = [path for path in self.states() if _epoch_of(path) <= epoch][-2:]
         for outdated in set(self.states()) - set(kept):
-            outdated.unlink()
+            outdated.unlink(missing_ok=True)
+
+    def _claim(self, _: Engine) -> None:
+        """One training a folder, of as many processes as it has: two would remove each other's states."""
+        if not is_first():
+            return
+        try:
+            is_alone = hold_lock(self.folder / LOCK)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"{self.folder}: another training writes there; expected one a folder: wait for it, or name another "
+                "output_dir"
+            ) from error
+        left = self.folder.glob(".resume_*.tmp") if is_alone else ()  # by a process that was killed while it wrote
+        for file in left:
+            file.unlink(missing_ok=True)
 
     def _resume(self, engine: Trainer) -> None:
         path = self._choose()
@@ -141,6 +161,7 @@ class ResumableTraining:
             return
         state = self._read(path)
         self._check(engine, path, state)
+        configured = [_configured(item) for item in self.objects.values()]
         try:
             Checkpoint.load_objects(self.objects, {name: state[name] for name in self.objects})
         except (RuntimeError, ValueError) as error:
@@ -149,6 +170,8 @@ class ResumableTraining:
                 f"{self._mend(path)}"
             ) from error
         self._origin = state.get(ORIGIN) if self._is_own(path) else str(path.resolve())
+        for item, own in zip(self.objects.values(), configured, strict=True):
+            _configure(item, own)
         for schedule in self.objects.values():
             if isinstance(schedule, LambdaLR):
                 _follow(schedule)
@@ -208,6 +231,23 @@ class ResumableTraining:
             if good is None:
                 raise
             raise ValueError(f"{error}; the last good one is {good}: pass it as resume_from") from error
+
+
+def _configured(item: Any) -> list[Any]:
+    """What the configuration says of an optimizer or a schedule, which its saved state says too."""
+    if isinstance(item, LambdaLR):
+        return [*item.base_lrs]
+    groups = item.param_groups if isinstance(item, Optimizer) else []
+    return [{key: value for key, value in group.items() if key not in ("params", "lr")} for group in groups]
+
+
+def _configure(item: Any, configured: list[Any]) -> None:
+    """Sets what `_configured` has kept."""
+    if isinstance(item, LambdaLR):
+        item.base_lrs = configured
+    elif isinstance(item, Optimizer):
+        for group, own in zip(item.param_groups, configured, strict=True):
+            group.update(own)
 
 
 def _follow(schedule: LambdaLR) -> None:

@@ -115,15 +115,17 @@ def read_sources(volume: DicomVolume) -> list[Dataset]:
     """Headers of a volume's files, in the order of the slices, with what an object made from them must repeat.
 
     That is: the type 1 and 2 attributes of patient and study, the ids of the images, and their geometry. Values that
-    the standard does not allow (a date like "31.12.1950") become empty; text is UTF-8. A source without a
-    FrameOfReferenceUID gets one of its own.
+    the standard does not allow (a date like "31.12.1950") become empty; text is UTF-8. A series without a
+    FrameOfReferenceUID gets one that follows from its own UID.
 
     Raises:
         ValueError: if a file cannot be read any more, or does not say which study it belongs to.
     """
     files = list(dict.fromkeys(volume.files))
     sources = [_strip(file, read_dataset(file, [*PATIENT, *STUDY, *IMAGE])) for file in files]
-    frame_of_reference = sources[0].get("FrameOfReferenceUID") or generate_uid()
+    frame_of_reference = sources[0].get("FrameOfReferenceUID") or generate_uid(
+        entropy_srcs=[str(sources[0].SeriesInstanceUID)]  # every object made from this series is in the same one
+    )
     geometry = _geometry(volume.affine)
     for source in sources:
         source.FrameOfReferenceUID = frame_of_reference

@@ -44,6 +44,10 @@ class DicomVolume:
     frames: tuple[int, ...]
 
 
+class _UnknownUnitsError(ValueError):
+    """Stored values cannot be turned into the units of the modality."""
+
+
 class _Slice(NamedTuple):
     """A frame and its place; orientation (2, 3) are the unit vectors along a row and down a column, in LPS."""
 
@@ -99,6 +103,10 @@ def _read_slices(file: str) -> list[_Slice]:
     try:
         with silence_dicom():
             return [_read_slice(file, data, number, pixels) for number, pixels in enumerate(frames)]
+    except _UnknownUnitsError as error:
+        raise ValueError(
+            f"{file}: {error}; expected a number, without which its grey values have no unit: export it again"
+        ) from None
     except UNREADABLE as error:
         raise ValueError(
             f"{file}: no usable geometry ({type(error).__name__}); expected ImagePositionPatient, "
@@ -197,13 +205,20 @@ def _scale(stored: np.ndarray, values: Dataset) -> np.ndarray:
         from pydicom.pixel_data_handlers.util import apply_modality_lut
 
         stored = apply_modality_lut(stored, values)
-    slope = float(values.get("RescaleSlope", 1))
-    intercept = float(values.get("RescaleIntercept", 0))
-    if "ModalityLUTSequence" in values:
-        slope, intercept = 1.0, 0.0
+    slope, intercept = 1.0, 0.0
+    if "ModalityLUTSequence" not in values:
+        slope, intercept = _number(values, "RescaleSlope", slope), _number(values, "RescaleIntercept", intercept)
     scaled = stored.astype(np.float64) * slope + intercept
     is_exact = (scaled == np.rint(scaled)).all() and scaled.min() >= -(2**15) and scaled.max() < 2**15
     return scaled.astype(np.int16 if is_exact else np.float32)
+
+
+def _number(values: Dataset, name: str, otherwise: float) -> float:
+    """A value that may be missing, but not empty: what was meant would be guessed."""
+    try:
+        return float(values.get(name, otherwise))
+    except (TypeError, ValueError):
+        raise _UnknownUnitsError(f"{name} is empty or no number") from None
 
 
 def _require_same_grid(part: _Slice, first: _Slice) -> None:

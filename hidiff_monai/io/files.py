@@ -88,5 +88,5 @@ def require_writable(folder: str | Path) -> Path:
             return folder
     except OSError as error:
         raise ValueError(
-            f"{folder}: cannot be written ({error.strerror}); expected a folder of your own: set output_dir"
+            f"{folder}: cannot be written ({error.strerror}); expected a folder of your own: choose another"
         ) from error

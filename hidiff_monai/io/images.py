@@ -9,11 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
 from hidiff_monai.io.files import write_atomically
 
 DARKEST = 64  # of 255: 14 bits in a file of 16 fill as much, 12 bits a quarter of it
 DEEP_GREY = ("I", "I;16", "I;16B", "I;16L", "F")
+BITS, PLANES, APART = 258, 284, 2  # tags of TIFF, and the value of one
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and its value for negatives: Pillow turns those of 8 bits alone
 # how a picture as it is shown becomes the picture as it is stored, by the value of its EXIF orientation
 TO_STORED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -48,20 +51,36 @@ def open_picture(file: str | Path) -> Iterator[Image.Image]:
 def read_photograph(file: str | Path) -> Photograph:
     """Reads a picture in any of Pillow's modes as red, green and blue, turned as its EXIF orientation demands.
 
-    Grey becomes three equal channels and keeps its 16 bits; palettes and CMYK become the colours they show; what is
-    transparent lies on black.
+    Grey becomes three equal channels and keeps its 16 bits, colours keep the higher 8 of theirs; palettes and CMYK
+    become the colours they show; what is transparent lies on black.
 
     Raises:
-        ValueError: if the file holds several pictures, or values that are not finite.
+        ValueError: if the file holds several pictures, values that are not finite, or colours in the lowest of 16 bits.
         OSError, SyntaxError: as Pillow raises them, if it is truncated or no picture.
     """
     with open_picture(file) as image:
+        is_deep_colour = _is_deep(image) and image.mode not in DEEP_GREY
+        if is_deep_colour and isinstance(image, TiffImageFile) and image.tag_v2.get(PLANES) == APART:
+            raise ValueError(
+                f"{file}: has 16 bits a colour, each colour apart, which Pillow misreads; expected the colours of a "
+                "pixel side by side: export it again"
+            )
         number = getattr(image, "n_frames", 1)
         if number > 1:
             raise ValueError(f"{file}: holds {number} pictures; expected one: export each as a file")
         orientation = _orientation_of(image)
+        is_negative = isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
         upright = ImageOps.exif_transpose(image)
-        pixels = _deep_grey(upright, file) if upright.mode in DEEP_GREY else np.asarray(_on_black(upright))
+        if upright.mode in DEEP_GREY:
+            grey = _deep_grey(upright, file)
+            pixels = _turned(grey) if is_negative and upright.mode != "F" else grey
+        else:
+            pixels = np.asarray(_on_black(upright))
+    if is_deep_colour and 0 < pixels.max(initial=0) < DARKEST:
+        raise ValueError(
+            f"{file}: is a colour picture of 16 bits that uses the lowest only: {pixels.max(initial=0)} levels are "
+            "left of it; expected 8 bits a colour, or 16 that are used: export it again"
+        )
     return Photograph(pixels.astype(np.float32), orientation)
 
 
@@ -119,6 +138,20 @@ def _deep_grey(image: Image.Image, file: str | Path) -> np.ndarray:
         raise ValueError(f"{file}: holds NaN or infinity; expected finite grey values: export it again")
     largest = 65535.0 if image.mode != "F" and grey.max() <= 65535 else max(float(grey.max()), 1e-12)
     return np.repeat((grey * (255 / largest))[..., None], 3, axis=-1)
+
+
+def _turned(grey: np.ndarray) -> np.ndarray:
+    """The positive of a negative, about the range of the file, or about that in use where it is much smaller."""
+    largest = float(grey.max())
+    return (255 if largest >= DARKEST else largest) - grey
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether the file has 16 bits a channel; asked before its pixels are read."""
+    if isinstance(image, TiffImageFile):
+        return max(image.tag_v2.get(BITS, (8,))) == 16
+    modes = (part.args if isinstance(part.args, str) else str(part.args[:1]) for part in getattr(image, "tile", []))
+    return any(";16" in mode for mode in modes)
 
 
 def _orientation_of(image: Image.Image) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ def infer_in_memory(
             )
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        tqdm.write(f"{name}: out of memory on {device}, goes on with batches of {size}")
+        tqdm.write(f"{name}: out of memory on {device}, goes on with batches of {size}", file=sys.stderr)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -25,9 +25,8 @@ def find_label(folder: Path | None, case_id: str) -> Path | None:
     """``<id>.nii.gz``, ``<id>_gt.png`` and so on in a folder; None where there is none."""
     if folder is None:
         return None
-    names = (
-        f"{case_id}{ending}{suffix}" for ending in ENDINGS for suffix in (*NIFTI_SUFFIXES, *IMAGE_SUFFIXES, ".dcm")
-    )
+    suffixes = (*NIFTI_SUFFIXES, *IMAGE_SUFFIXES, ".dcm")
+    names = (f"{case_id}{ending}{suffix}" for ending in ENDINGS for suffix in (*suffixes, *map(str.upper, suffixes)))
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 

@@ -138,7 +138,7 @@ def load_model(
     keys |= {} if steps is None else {"num_inference_steps": _positive("steps", steps)}
     keys |= {} if samples is None else {f"{inferer}#num_samples": _positive("samples", samples)}
     places = {"bundle_root": str(folder), "dataset_dir": str(source), "checkpoint": str(file), "device": chosen}
-    parser = parse_config(config, keys, {f"{inferer}#outputs": MAPS, **places})
+    parser = parse_config({**dict.fromkeys(RULES), **config}, keys, {f"{inferer}#outputs": MAPS, **places})
     names, classes_exclude = class_names(metadata)
     if len(names) > 1 and not classes_exclude:
         raise ValueError(f"{folder.name}: classes {names} overlap; expected classes of which a pixel has one")
@@ -233,10 +233,10 @@ def read_threshold(parser: ConfigParser, config: Mapping[str, Any]) -> float:
     """The bundle's threshold; one half where it has none, as bundles of several classes.
 
     Raises:
-        ValueError: if it is no number.
+        ValueError: if it is no number in [0, 1].
     """
     value = parser.get_parsed_content("threshold") if "threshold" in config else 0.5
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
         raise ValueError(f"--threshold {value!r}; expected a number in [0, 1]")
     return float(value)
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +77,36 @@ class Records:
                 f"{item['id']}: the output folder has the results of another input of this name; expected one input an "
                 "output folder: choose another --output, or remove them if the input was moved"
             )
-        self._write(item, {"status": "begun", "owner": _owner(item)})
-        for file in there:
-            file.unlink()
+        begun = {"status": "begun", "owner": _owner(item)}
+        if there:
+            self._write(item, {**begun, "written": written})  # where one of them cannot be removed
+        self.discard(item)
+        self._write(item, begun)
+
+    def discard(self, item: Mapping[str, Any]) -> None:
+        """Takes away all files of a case that was begun, and what a killed process left half written."""
+        for file in (self.output / name.format(item["id"]) for name in OUTPUTS):
+            for there in (file, *file.parent.glob(f".{escape(file.name)}.*.tmp")):
+                there.unlink(missing_ok=True)
+
+    def edited(self, record: Mapping[str, Any]) -> list[str]:
+        """Names of the files of a case that were changed after they were written, and then the record."""
+        told_ns = self._file(record).stat().st_mtime_ns
+        return [name for name, known in record.get("written", {}).items() if self._is_edited(name, known, told_ns)]
+
+    def _is_edited(self, name: str, known: str, told_ns: int) -> bool:
+        file = self.output / name
+        try:
+            return file.stat().st_mtime_ns > told_ns and hash_file(file) != known
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # as good as unknown
 
     @staticmethod
     def _strangers(there: list[Path], record: Mapping[str, Any]) -> list[Path]:
-        """Files that a case which is done did not have; pictures are always ours."""
-        if record.get("status") != "done" or "written" not in record:
+        """Files that no attempt has written, unless one was killed in its midst; pictures are always ours."""
+        if record.get("status") == "begun" or "written" not in record:
             return []
         return [file for file in there if file.parent.name != "pictures" and file.name not in record["written"]]
 

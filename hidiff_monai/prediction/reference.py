@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import mannwhitneyu
 
+from hidiff_monai.data.labels import RULES
 from hidiff_monai.io import hash_file, write_atomically
 from hidiff_monai.prediction.model import find_checkpoint
 
@@ -216,7 +217,9 @@ def _read(place: str | Path) -> dict[str, Any]:
 
 
 def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: manifest.get(key, BEFORE.get(key)) for key in SAME}
+    settings = {key: manifest.get(key, BEFORE.get(key)) for key in SAME}
+    overrides = settings["overrides"] or {}
+    return {**settings, "overrides": {key: value for key, value in overrides.items() if key not in RULES}}
 
 
 def _first_difference(manifest: Mapping[str, Any], facts: Mapping[str, Any]) -> str | None:

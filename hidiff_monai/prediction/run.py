@@ -7,6 +7,7 @@ import gc
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 import hidiff_monai
+from hidiff_monai.data.labels import RULES
 from hidiff_monai.io import hash_file, require_highdicom, write_atomically
 from hidiff_monai.io.errors import find_value_error
 from hidiff_monai.prediction.case import CaseMaps, batch_size, predict_case, read_case
@@ -117,8 +119,8 @@ def run_prediction(
     facts = _facts(model)
     form = model.refiner.partition(" (avx")[0]  # instruction sets give the same masks
     settings = {**model.settings, **facts, "refiner": form, "rtstruct": rtstruct}
-    facts["overrides"] = {key: value for key, value in model.settings.items() if key not in NAMED}
-    facts["given"] = sorted(key for key, value in model.settings.items() if value is not None)
+    facts["overrides"] = {key: value for key, value in model.settings.items() if key not in (*NAMED, *RULES)}
+    facts["given"] = sorted(key for key, value in model.settings.items() if value is not None and key not in RULES)
     usual = find_usual(model.bundle, facts) if reference is None else read_usual(str(reference), facts)
     settings |= {} if plan is None else {"budget": [plan.budget.milliseconds, plan.dial_sha256, *plan.cost]}
     records = Records(places.output, settings, needs_picture=report)
@@ -195,7 +197,7 @@ def _tell(run: _Run, processes: Processes) -> dict[str, Any]:
         seconds=round(perf_counter() - run.start, 2),
         planned=len(run.items),
         done_before=sum(ended.values()),
-        cases=[_told(record, run.usual) for record in records],
+        cases=[_told(record, run) for record in records],
         **({} if run.plan is None else {"budget": run.plan.facts()}),
     )
     _write_page(manifest, run.places.output, run.options.report and bool(records))
@@ -240,12 +242,13 @@ def _one_case(run: _Run, item: dict[str, Any]) -> bool:
     return False
 
 
-def _told(record: Mapping[str, Any], usual: Usual) -> dict[str, Any]:
-    """A record as it stands in the manifest, with what follows from what is usual."""
+def _told(record: Mapping[str, Any], run: _Run) -> dict[str, Any]:
+    """A record as it stands in the manifest, with what follows from what is usual, and files changed since."""
     case = {key: value for key, value in record.items() if key not in ("fingerprint", "owner", "written")}
     if case["status"] == "done":
-        reasons = why_hard(case["verdict"], case["uncertainty"], usual)
+        reasons = why_hard(case["verdict"], case["uncertainty"], run.usual)
         case["verdict"] = {**case["verdict"], "looks_hard": bool(reasons), "reasons": reasons}
+        case["edited"] = run.records.edited(record)
     return case
 
 
@@ -284,12 +287,17 @@ def _try_case(run: _Run, item: dict[str, Any], label: Path | None) -> dict[str, 
     start, places = perf_counter(), run.places
     files = [places.relative(file) for file in files_of(item)]
     told: dict[str, Any] = {"input": {"files": files, "format": item["format"]}}
+    has_begun = False
     try:
         run.records.begin(item)
+        has_begun = True
         result = _run_case(run, item, label)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
+        if has_begun:
+            with suppress(OSError):
+                run.records.discard(item)
         message = find_value_error(error)
         told |= {"foreign": True} if isinstance(error, ForeignFileError) else {}
         if message is not None:
@@ -329,7 +337,8 @@ def _choose_for_case(run: _Run, name: str, image: torch.Tensor) -> dict[str, Any
     choice.setting.apply(run.model.sampling)
     if run.plan.choice.fits and choice.setting != run.plan.choice.setting:
         which = "the best that fits" if choice.fits else "one hard step, which does not fit either"
-        tqdm.write(f"{name}: too large for the run's setting, takes {which}: {choice.setting.describe()}")
+        told_now = f"{name}: too large for the run's setting, takes {which}: {choice.setting.describe()}"
+        tqdm.write(told_now, file=sys.stderr)
     told = {"setting": choice.setting._asdict(), "described": choice.setting.describe()}
     return {**told, "estimated_ms": _ms(choice.seconds)}
 

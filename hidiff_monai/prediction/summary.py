@@ -24,10 +24,17 @@ def format_summary(manifest: Mapping[str, Any], output: Path) -> str:
     lines += _dice_line(done) + _budget_lines(manifest, done) + _likeness_lines(manifest)
     lines += [f"  {case['id']}: {'; '.join(case['verdict']['reasons'])}" for case in hard[:MAX_LISTED]]
     lines += [f"  ... and {len(hard) - MAX_LISTED} more"] if len(hard) > MAX_LISTED else []
+    edited = [case["id"] for case in done if case["edited"]]
+    lines += [f"changed since, while figures are of what was written: {_listed(edited)}"] if edited else []
     lines += [f"{len(failed)} failed:"] if failed else []
     lines += [f"  {case['id']}: {case['error']}" for case in failed]
     page = output / "index.html"
     return "\n".join([*lines, f"report: {page}"] if page.is_file() else lines)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + more
 
 
 def _dice_line(done: Sequence[Mapping[str, Any]]) -> list[str]:

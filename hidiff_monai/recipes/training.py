@@ -83,9 +83,11 @@ def attach_handlers(
         settings: what else must be the same when a run is taken up, by name; the seed is added.
 
     Raises:
-        ValueError: when ``output_dir`` cannot be written, or other sections are to train.
+        ValueError: when ``output_dir`` cannot be written, other sections are to train, or ``val_interval`` is below 1.
     """
     keeps_newest = _trains_validation(train_sections)
+    if val_interval < 1:
+        raise ValueError(f"val_interval is {val_interval}; expected a number of epochs from 1")
     output_dir = require_writable(output_dir)
     max_epochs = max_epochs or trainer.state.max_epochs
     schedules = _decay(trainer, alternation, max_epochs)

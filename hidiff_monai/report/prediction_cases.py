@@ -147,8 +147,10 @@ def _facts(case: Case) -> str:
     )
     grid = " × ".join(map(str, case["shape"]))
     spacing = f", {' × '.join(f'{edge:g}' for edge in case['spacing_mm'])} mm" if case.get("spacing_mm") else ""
+    edited = [str(name) for name in case.get("edited", [])]
+    warning = f"; changed since, the figures are of what was written: {escape(', '.join(edited))}" if edited else ""
     facts = {
-        "Files": ", ".join(_link(kind, name) for kind, name in case["outputs"].items()),
+        "Files": ", ".join(_link(kind, name) for kind, name in case["outputs"].items()) + warning,
         "Changed": f"{_grouped(verdict['changed_pixels'])} {pixel}, {escape(verdict['where'])}{agreement}",
         "Picture": "" if case.get("slice") is None else f"slice {case['slice']}, counted from 0",
         "Input": f"{_input(case)}; {grid} {pixel}{spacing}",

@@ -147,6 +147,8 @@ def test_a_fit_at_a_bound_names_the_evaluation_and_writes_nothing(tmp_path: Path
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     folder = evaluate(tmp_path)
+    with pytest.raises(ValueError, match=r"got --output .*, a folder; expected a file: .*temperature\.json"):
+        calibrate_evaluation(folder, tmp_path)
     (folder / "arrays" / "b.npz").unlink()
     with pytest.raises(ValueError, match=r"arrays/b\.npz cannot be read .*: evaluate again"):
         calibrate_evaluation(folder)

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from hidiff_monai.handlers import BestModelSaver, ResumableTraining
 from hidiff_monai.io import load_weights
+from hidiff_monai.io.locks import hold_lock
 
 
 def build_engine(max_epochs: int, epoch_length: int = 1) -> Engine:
@@ -32,7 +36,7 @@ def run(folder: Path, objects: dict[str, Any], max_epochs: int, epoch_length: in
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
 
 
 def test_the_two_newest_states_are_kept_and_load_with_weights_only(tmp_path: Path) -> None:
@@ -160,7 +164,7 @@ def test_another_epoch_length_configuration_or_optimizer_is_refused(tmp_path: Pa
 def test_a_folder_that_cannot_be_written_is_told_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     below = tmp_path / "file" / "resume"
-    with pytest.raises(ValueError, match=rf"{re.escape(str(below))}: cannot be written .*set output_dir"):
+    with pytest.raises(ValueError, match=rf"{re.escape(str(below))}: cannot be written .*choose another"):
         ResumableTraining(below, {}).attach(build_engine(1))
     with pytest.raises(ValueError, match="cannot be written"):
         BestModelSaver(below / "model.pt", nn.Linear(1, 1), "dice").attach(build_engine(1))
@@ -233,3 +237,36 @@ def test_a_run_with_other_settings_is_not_taken_up(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="seed 0, this one has 1"):
         run(tmp_path, {}, 2, settings={"seed": 1})
     assert run(tmp_path, {}, 2, settings={"seed": 0}) == [2]
+
+
+def test_two_trainings_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    code = "import sys; from pathlib import Path; from hidiff_monai.io.locks import hold_lock\n"
+    code += "assert hold_lock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(tmp_path / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        with pytest.raises(ValueError, match=rf"{tmp_path}: another training writes there; .*another output_dir"):
+            run(tmp_path, {"network": nn.Linear(1, 1)}, 2)
+        other.communicate()
+    for _ in range(2):  # twice by the same process: still held
+        assert hold_lock(tmp_path / ".lock")
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as other:
+        assert b"BlockingIOError" in other.communicate()[1]
+    (tmp_path / ".resume_7.pt.123.tmp").write_bytes(b"of a killed process")
+    assert run(tmp_path, {"network": nn.Linear(1, 1)}, 2) == [1, 2]
+    assert names(tmp_path) == ["resume_1.pt", "resume_2.pt"]
+    subprocess.run(command, stdin=subprocess.DEVNULL, check=True)  # this one has ended
+
+
+def test_a_resumed_training_has_the_rates_and_options_of_its_configuration(tmp_path: Path) -> None:
+    def build(lr: float, weight_decay: float) -> dict[str, Any]:
+        network = nn.Linear(1, 1)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=weight_decay)
+        return {"optimizer": optimizer, "schedule": LambdaLR(optimizer, lambda epoch: 0.5**epoch)}
+
+    run(tmp_path, build(0.1, 0.01), 2)
+    changed = build(0.2, 0.03)
+    run(tmp_path, changed, 3)
+    (group,) = changed["optimizer"].param_groups
+    assert changed["schedule"].base_lrs == [0.2] and group["lr"] == 0.2 and group["weight_decay"] == 0.03

@@ -71,7 +71,7 @@ def test_a_run_broken_off_within_an_epoch_goes_on_from_the_last_whole_one(
 
     with pytest.raises(RuntimeError, match="power cut"):
         broken.trainer.run()
-    assert sorted(path.name for path in (tmp_path / "resume").iterdir()) == ["resume_1.pt", "resume_2.pt"]
+    assert sorted(path.name for path in (tmp_path / "resume").glob("resume_*")) == ["resume_1.pt", "resume_2.pt"]
     resumed = make_training(tmp_path, seed=99)
     resumed.trainer.run()
     assert_same(resumed.states(), whole.states())
@@ -81,7 +81,7 @@ def test_terminating_within_an_epoch_saves_no_half_epoch(tmp_path: Path, make_tr
     stopped = make_training(tmp_path)
     stopped.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=5), lambda engine: engine.terminate())
     stopped.trainer.run()
-    assert [path.name for path in (tmp_path / "resume").iterdir()] == ["resume_1.pt"]
+    assert [path.name for path in (tmp_path / "resume").glob("resume_*")] == ["resume_1.pt"]
 
 
 def test_resuming_from_an_earlier_state_drops_the_later_ones(
@@ -95,7 +95,7 @@ def test_resuming_from_an_earlier_state_drops_the_later_ones(
     (folder / "resume_4.pt").rename(folder / "resume_7.pt")
     again.trainer.run()
     assert seen == [4]
-    assert sorted(path.name for path in folder.iterdir()) == ["resume_3.pt", "resume_4.pt"]
+    assert sorted(path.name for path in folder.glob("resume_*")) == ["resume_3.pt", "resume_4.pt"]
     assert_same(again.states(), whole.states())
 
 
@@ -146,4 +146,4 @@ def test_a_state_saved_without_amp_is_taken_up_with_amp(
         trainer = make_trainer(network, make_batches(1), max_epochs, amp=amp)
         ResumableTraining(tmp_path, {"network": network}).attach(trainer)
         trainer.run()
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["resume_2.pt", "resume_3.pt"]
+    assert [path.name for path in sorted(tmp_path.glob("resume_*"))] == ["resume_2.pt", "resume_3.pt"]

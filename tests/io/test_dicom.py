@@ -121,6 +121,9 @@ def test_rescaled_values_are_exact_or_float(tmp_path: Path) -> None:
     np.testing.assert_array_equal(large.array, stored.astype(int) + 40000)
     plain = read_series(series.make_series(tmp_path / "c", stored, RescaleSlope=None, RescaleIntercept=None))
     np.testing.assert_array_equal(plain.array, stored)
+    empty = series.make_series(tmp_path / "d", stored, RescaleSlope="")
+    with pytest.raises(ValueError, match=r"im\d\.dcm: RescaleSlope is empty or no number; expected a number, .*export"):
+        read_series(empty)
 
 
 def test_a_modality_lut_is_applied(tmp_path: Path) -> None:

@@ -176,7 +176,8 @@ def test_a_header_the_standard_does_not_allow_is_no_obstacle_and_is_not_told(
     assert "Zweistein" not in told and "1950" not in told
     result = pydicom.dcmread(tmp_path / "seg.dcm")
     assert (result.PatientBirthDate, result.StudyDate, result.StudyTime or "", result.PatientSex) == ("", "", "", "")
-    assert result.FrameOfReferenceUID
+    write(tmp_path / "again.dcm", mask, volume)
+    assert result.FrameOfReferenceUID == pydicom.dcmread(tmp_path / "again.dcm").FrameOfReferenceUID != ""
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -37,7 +37,7 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_mend(tmp_path: Path) 
     file = tmp_path / "file"
     file.write_text("mine")
     for folder in (file, file / "below"):
-        with pytest.raises(ValueError, match=rf"{folder}: cannot be written \(.+\).*set output_dir"):
+        with pytest.raises(ValueError, match=rf"{folder}: cannot be written \(.+\).*choose another"):
             require_writable(folder)
     assert file.read_text() == "mine"
 

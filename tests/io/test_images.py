@@ -45,6 +45,37 @@ def test_sixteen_bits_are_kept(tmp_path: Path) -> None:
     np.testing.assert_allclose(pixels, np.repeat(deep[..., None] / 257.0, 3, axis=-1), rtol=1e-6)
 
 
+def test_colours_of_sixteen_bits_are_refused_where_eight_would_keep_little(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    colours = np.random.default_rng(0).integers(0, 65536, (6, 4, 3)).astype(np.uint16)
+    for name, values in (("full", colours), ("twelve", colours // 16)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", values, photometric="rgb")
+    np.testing.assert_array_equal(read_photograph(tmp_path / "full.tif").pixels, colours // 256)
+    tifffile.imwrite(tmp_path / "apart.tif", colours.transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
+    with pytest.raises(ValueError, match=r"apart\.tif: has 16 bits a colour, each colour apart"):
+        read_photograph(tmp_path / "apart.tif")
+    Image.new("RGB", (1672, 2), (40, 49, 3)).save(tmp_path / "wide.bmp")  # dark, of 8 bits, 5016 bytes a row
+    assert read_photograph(tmp_path / "wide.bmp").pixels.max() == 49
+    with pytest.raises(
+        ValueError, match=r"twelve\.tif: is a colour picture of 16 bits .*: 15 levels .*export it again"
+    ):
+        read_photograph(tmp_path / "twelve.tif")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_negative_is_turned(tmp_path: Path, dtype: type) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    grey = np.linspace(0, np.iinfo(dtype).max, 24).astype(dtype).reshape(6, 4)
+    for photometric in ("minisblack", "miniswhite"):
+        tifffile.imwrite(tmp_path / f"{photometric}.tif", grey, photometric=photometric)
+    shown, turned = (read_photograph(tmp_path / f"minis{colour}.tif").pixels for colour in ("black", "white"))
+    np.testing.assert_allclose(turned, 255 - shown, atol=1e-4)
+    if dtype == np.uint16:  # 12 bits in a file of 16: turned about the range in use
+        tifffile.imwrite(tmp_path / "x.tif", grey // 16, photometric="miniswhite")
+        few = read_photograph(tmp_path / "x.tif").pixels
+        assert few.min() == few[-1, -1, 0] == 0 and few.max() == few[0, 0, 0] < 17
+
+
 def test_what_is_transparent_lies_on_black(tmp_path: Path) -> None:
     rgba = np.array([[[200, 100, 50, 255], [200, 100, 50, 0]]], np.uint8)
     Image.fromarray(rgba).save(tmp_path / "x.png")

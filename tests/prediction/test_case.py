@@ -44,10 +44,10 @@ def test_what_does_not_fit_goes_in_smaller_batches_to_the_same_result(
     maps = predict_case(model, image)
     np.testing.assert_array_equal(maps.refined, expected.refined)
     assert isinstance(model.inferer, VolumeInferer) and model.inferer.batch_size == largest
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert f"x.nii.gz: out of memory on cpu, goes on with batches of {largest}" in said
     predict_case(model, image)
-    assert "out of memory" not in capsys.readouterr().out  # the size is kept
+    assert "out of memory" not in capsys.readouterr().err  # the size is kept
 
 
 def test_what_does_not_fit_at_all_is_named(

@@ -39,6 +39,17 @@ def test_a_temperature_moves_no_mask_at_any_threshold(
     np.testing.assert_array_equal(*masks)
 
 
+@pytest.mark.parametrize("value", [50, -0.1, "high"])
+def test_a_threshold_is_a_probability(
+    tmp_path: Path, bundle_arguments: Arguments, write_photograph: Callable[..., None], value: object
+) -> None:
+    write_photograph(tmp_path / "in" / "x.png")
+    arguments = bundle_arguments("kvasir_seg")
+    overrides = {**arguments["overrides"], "threshold": value}
+    with pytest.raises(ValueError, match=rf"--threshold '?{value}'?; expected a number in \[0, 1\]"):
+        load_model(source=tmp_path / "in", **{**arguments, "overrides": overrides})
+
+
 def test_other_weights_are_told_what_was_fitted_to_the_bundle_s_own(
     tmp_path: Path, bundle_arguments: Arguments, write_photograph: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from hidiff_monai.prediction import run as run_module
 from hidiff_monai.prediction import run_prediction
+from hidiff_monai.prediction.summary import format_summary
 
 Arguments = Callable[[str], dict[str, Any]]
 
@@ -51,9 +52,15 @@ def test_a_mask_that_someone_has_changed_stays(
     (case,) = run_prediction(**run)["cases"]
     assert case["status"] == "done" and nibabel.load(mask).shape == (20, 24, 3)
     (case,) = run_prediction(**run, steps=2)["cases"]  # an unchanged one is replaced
-    assert case["status"] == "done" and "written" not in case
+    assert case["status"] == "done" and "written" not in case and case["edited"] == []
     edited = nibabel.Nifti1Image(np.ones((20, 24, 3), np.uint8), np.eye(4))
     nibabel.save(edited, mask)
+    manifest = run_prediction(**run, steps=2)  # nothing to do anew: it stays, and the figures are said to be older
+    assert manifest is not None and manifest["done_before"] == 1
+    (case,) = manifest["cases"]
+    assert case["status"] == "done" and case["edited"] == ["a_mask.nii.gz"]
+    assert "figures are of what was written: a" in format_summary(manifest, tmp_path / "out")
+    assert "changed since, the figures are of what was written: a_mask" in (tmp_path / "out/index.html").read_text()
     for steps in (1, 1):
         (case,) = run_prediction(**run, steps=steps)["cases"]
         assert case["status"] == "failed" and "a_mask.nii.gz: was changed after" in case["error"]
@@ -65,6 +72,47 @@ def test_a_mask_that_someone_has_changed_stays(
     (case,) = run_prediction(**run, steps=2)["cases"]
     assert case["status"] == "failed" and "a_rtstruct.dcm: is in the output folder already" in case["error"]
     assert (tmp_path / "out" / "a_rtstruct.dcm").read_bytes() == b"a reader's own"
+
+
+def test_a_mask_drawn_for_a_case_that_failed_stays(
+    tmp_path: Path, bundle_arguments: Arguments, write_photograph: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photograph(tmp_path / "in" / "a.png", size=(50, 70))
+    run: dict[str, Any] = {"source": tmp_path / "in", "output": tmp_path / "out", **bundle_arguments("kvasir_seg")}
+    with monkeypatch.context() as context:
+        context.setattr(run_module, "draw_case", lambda *_: 1 / 0)
+        (case,) = run_prediction(**run)["cases"]
+    mask = tmp_path / "out" / "a_mask.png"
+    assert case["status"] == "failed" and not mask.exists(), "half a case is left"
+    mask.write_bytes(b"a reader's own")
+    for _ in range(2):
+        (case,) = run_prediction(**run)["cases"]
+        assert case["status"] == "failed" and "a_mask.png: is in the output folder already" in case["error"]
+        assert mask.read_bytes() == b"a reader's own"
+    mask.unlink()
+    (tmp_path / "out" / ".a_mask.png.123.tmp").write_bytes(b"of a killed process")
+    (case,) = run_prediction(**run)["cases"]
+    assert case["status"] == "done" and not list((tmp_path / "out").glob(".*.tmp"))
+
+
+def test_label_values_are_told_to_a_bundle_that_has_none(
+    tmp_path: Path, bundle_arguments: Arguments, write_photograph: Callable[..., None]
+) -> None:
+    write_photograph(tmp_path / "in" / "a.png", size=(50, 70))
+    label = np.full((50, 70), 3, np.uint8)
+    label[:9] = 7
+    (tmp_path / "labels").mkdir()
+    Image.fromarray(label).save(tmp_path / "labels" / "a_gt.PNG")
+    run = {"source": tmp_path / "in", "labels": tmp_path / "labels", **bundle_arguments("kvasir_seg")}
+    (case,) = run_prediction(output=tmp_path / "out", **run)["cases"]
+    assert case["status"] == "failed" and "values up to 7; expected 0 and one other value" in case["error"]
+    overrides = {**run["overrides"], "label_values": {"3": 0, "7": 1}}
+    manifest = run_prediction(output=tmp_path / "out", **{**run, "overrides": overrides})
+    mask = np.asarray(Image.open(tmp_path / "out" / "a_mask.png")) > 0
+    truth = label == 7
+    (score,) = manifest["cases"][0]["classes"]
+    assert score["dice"] == pytest.approx(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
+    assert "label_values" not in manifest["overrides"], "no mask depends on them"
 
 
 def test_a_full_disk_or_quota_ends_the_run(

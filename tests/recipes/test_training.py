@@ -41,11 +41,16 @@ def train(tmp_path: Path, make_network: Callable, make_trainer: Callable, make_b
             value = scores[trainer.state.epoch - 1]
             evaluator.state.metrics.update(val_dice_refined=value, val_dice_prior=value)
 
-        places = {"output_dir": tmp_path, "model_dir": tmp_path / "models"}
-        attach_handlers(trainer, evaluator, alternation, ema, **places, val_interval=1, seed=0, **options)
+        settings = {"output_dir": tmp_path, "model_dir": tmp_path / "models", "val_interval": 1, "seed": 0, **options}
+        attach_handlers(trainer, evaluator, alternation, ema, **settings)
         trainer.run()
 
     return run
+
+
+def test_validation_every_0_epochs_is_refused_before_the_first(tmp_path: Path, train: Callable) -> None:
+    with pytest.raises(ValueError, match="val_interval is 0; expected a number of epochs from 1"):
+        train(AlternateCollaborativeHandler(1), [0.9, 0.8], val_interval=0)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def prepare_folder(
         ValueError: if a pattern matches nothing, the labels are no masks, or any file is missing or broken: the message
             names all of them.
     """
-    root, output = require_folder(source), Path(output).expanduser().absolute()
+    root, output = require_folder(source, "source"), Path(output).expanduser().absolute()
     if output.resolve() == root.resolve():
         raise ValueError(f"output {output}: is the source; expected another folder: nothing is written there")
     files, problems = find_case_files(root, layout.images, layout.labels, layout.patient)

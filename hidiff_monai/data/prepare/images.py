@@ -42,7 +42,7 @@ def write_image_datalist(head: dict[str, Any], sections: dict[str, list[Case]], 
     """
     path = output / "datalist.json"
     require_own_folder(path, head["name"])
-    root = require_folder(source)
+    root = require_folder(source, "source")
     sections = {name: sorted(sections[name], key=_by_number) for name in SECTIONS}
     dealt = [case for name in SECTIONS[:2] for case in sections[name]]
     units = {case["id"]: case.get("patient") or case.get("sequence") or case["id"] for case in dealt}
