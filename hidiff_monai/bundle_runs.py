@@ -115,10 +115,11 @@ def require_same_run(bundle: Path, folder: Path, overrides: dict[str, Any]) -> A
         "files_sha256": {key: hash_file(Path(overrides[key])) for key in told if _is_file(overrides[key])},
     }
     saved = (*(folder / "resume").glob("resume_*.pt"), *(folder / "models").glob("*.pt"))
-    if (folder / SETTINGS).is_file() and (saved or is_evaluated(folder / "evaluation_test")):
+    is_complete = is_evaluated(folder / "evaluation_test")
+    if (folder / SETTINGS).is_file() and (saved or is_complete):
         mend = f"give it again, or remove {folder.name} or name another output_dir"
         known = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        if is_evaluated(folder / "evaluation_test"):  # a file of a complete run may be gone
+        if is_complete:  # a file of a complete run may be gone
             of_bundle["files_sha256"] = {**known.get("files_sha256", {}), **of_bundle["files_sha256"]}
         facts = {**told, **{key: value for key, value in of_bundle.items() if key in known}}  # not told at first
         refuse_other_settings(folder / SETTINGS, facts, f"expected the same in all runs that are put together: {mend}")

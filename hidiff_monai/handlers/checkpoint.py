@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from hidiff_monai.engines.distributed import is_first
 from hidiff_monai.io import check_architecture, read_checkpoint, require_writable, save_checkpoint
+from hidiff_monai.io.files import remove_unfinished
 from hidiff_monai.io.locks import hold_lock, release_lock
 
 ORIGIN = "resumed_from"
@@ -151,9 +152,8 @@ class ResumableTraining:
                 f"{self.folder}: another training writes there; expected one a folder: wait for it, or name another "
                 "output_dir"
             ) from error
-        left = self.folder.glob(".resume_*.tmp") if is_alone else ()  # by a process that was killed while it wrote
-        for file in left:
-            file.unlink(missing_ok=True)
+        if is_alone:
+            remove_unfinished(self.folder, "resume_*")
 
     def _resume(self, engine: Trainer) -> None:
         path = self._choose()

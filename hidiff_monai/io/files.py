@@ -75,6 +75,12 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_unfinished(folder: Path, pattern: str) -> None:
+    """Removes what a killed process left of `write_atomically` in a folder, of files whose names match ``pattern``."""
+    for left in folder.glob(f".{pattern}.*.tmp"):
+        left.unlink(missing_ok=True)
+
+
 def require_writable(folder: str | Path) -> Path:
     """Makes ``folder`` and proves that a file can be written there.
 

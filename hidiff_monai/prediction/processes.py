@@ -115,10 +115,15 @@ def interruptible(processes: Processes) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def list_names(names: Sequence[str], max_listed: int = 10) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - max_listed} more" if len(names) > max_listed else ""
+    return ", ".join(names[:max_listed]) + more
+
+
 def describe_missing(names: Sequence[str], planned: int, max_listed: int = 10) -> str:
     """Which cases a run has not come to, in a sentence."""
-    more = f" and {len(names) - max_listed} more" if len(names) > max_listed else ""
     return (
-        f"{len(names)} of {planned} case(s) are missing: {', '.join(names[:max_listed])}{more}: run the same line "
+        f"{len(names)} of {planned} case(s) are missing: {list_names(names, max_listed)}: run the same line "
         "again, with any number of processes; what is complete is kept"
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hidiff_monai.io import hash_file, write_atomically
+from hidiff_monai.io.files import remove_unfinished
 
 OUTPUTS = ("{}_mask.png", "{}_mask.nii.gz", "{}_mask.dcm", "{}_rtstruct.dcm", "pictures/{}.png") + tuple(
     f"{{}}_entropy{suffix}" for suffix in (".png", ".nii.gz", ".dcm")
@@ -86,8 +87,8 @@ class Records:
     def discard(self, item: Mapping[str, Any]) -> None:
         """Takes away all files of a case that was begun, and what a killed process left half written."""
         for file in (self.output / name.format(item["id"]) for name in OUTPUTS):
-            for there in (file, *file.parent.glob(f".{escape(file.name)}.*.tmp")):
-                there.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
+            remove_unfinished(file.parent, escape(file.name))
 
     def edited(self, record: Mapping[str, Any]) -> list[str]:
         """Names of the files of a case that were changed after they were written, and then the record."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hidiff_monai.prediction.processes import list_names
 from hidiff_monai.report import case_dice
 
 MAX_LISTED = 10
@@ -25,16 +26,13 @@ def format_summary(manifest: Mapping[str, Any], output: Path) -> str:
     lines += [f"  {case['id']}: {'; '.join(case['verdict']['reasons'])}" for case in hard[:MAX_LISTED]]
     lines += [f"  ... and {len(hard) - MAX_LISTED} more"] if len(hard) > MAX_LISTED else []
     edited = [case["id"] for case in done if case["edited"]]
-    lines += [f"changed since, while figures are of what was written: {_listed(edited)}"] if edited else []
+    lines += (
+        [f"changed since, while figures are of what was written: {list_names(edited, MAX_LISTED)}"] if edited else []
+    )
     lines += [f"{len(failed)} failed:"] if failed else []
     lines += [f"  {case['id']}: {case['error']}" for case in failed]
     page = output / "index.html"
     return "\n".join([*lines, f"report: {page}"] if page.is_file() else lines)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    return ", ".join(names[:MAX_LISTED]) + more
 
 
 def _dice_line(done: Sequence[Mapping[str, Any]]) -> list[str]:
