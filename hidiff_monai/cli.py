@@ -162,7 +162,7 @@ def pack(
     output: str,
     checkpoint: str | None = None,
     storage: str = "float32",
-    image_size: tuple[int, int] = (256, 256),
+    image_size: int | tuple[int, int] = (256, 256),
     **overrides: Any,
 ) -> None:
     """Packs a bundle's trained refiner into one small file: 1-bit weights and tables; prints its size and operations.
@@ -172,12 +172,17 @@ def pack(
         output: the file that is written, for example refiner.safetensors.
         checkpoint: the weights; the bundle's models/model.pt, or what its training wrote, where it is left out.
         storage: of the real-valued maps between layers, float16 or float32.
-        image_size: (H, W) at which operations are counted.
+        image_size: at which operations are counted: the edge of a square, or [H,W].
         overrides: any key of the bundle's inference configuration, for example --segmentor#channels [8,8,16,32,48,64].
     """
     from hidiff_monai.prediction.pack import pack_bundle
 
-    print(pack_bundle(bundle, str(output), checkpoint, storage, image_size, overrides))
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(size) != 2:
+        raise ValueError(f"--image_size is {image_size!r}; expected height and width: write --image_size [256,256]")
+    for edge in size:
+        _require_count("image_size", edge)
+    print(pack_bundle(bundle, str(output), checkpoint, storage, size, overrides))
 
 
 def new_bundle(

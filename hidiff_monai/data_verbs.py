@@ -52,11 +52,14 @@ def datalist(
     """
     from hidiff_monai.data.prepare.folder import Classes, Layout, Split, prepare_folder
 
-    if label_values is not None and not isinstance(label_values, dict):
+    if label_threshold is not None and not isinstance(label_threshold, int):
+        raise ValueError(f"label_threshold {label_threshold!r}; expected a whole number: write --label_threshold 127")
+    try:
+        values = None if label_values is None else {int(value): int(number) for value, number in label_values.items()}
+    except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             f"label_values {label_values!r}; expected value to class: write --label_values '{{0:0,255:1}}'"
-        )
-    values = None if label_values is None else {int(value): int(number) for value, number in label_values.items()}
+        ) from error
     layout = Layout(_split(images), str(labels), patient)
     classes = Classes(None if names is None else _split(names), values, label_threshold)
     split = Split(validation, test, seed)

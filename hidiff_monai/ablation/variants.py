@@ -101,6 +101,7 @@ _DISCRIMINATIVE = {
     "train#trainer#hard_start_share": 1.0,
 }
 _PUBLISHED = {
+    "alternation#segmentor_every": 1,
     "train#trainer#timestep_power": 0,
     "train#trainer#hard_start_share": 0.0,
     "train#trainer#prior_network": "$@network",

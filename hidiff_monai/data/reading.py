@@ -14,6 +14,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, ImageDataError
 from PIL import Image, ImageOps
 
+from hidiff_monai.io.geometry import only_scales
 from hidiff_monai.io.images import open_picture
 
 UNREADABLE = (
@@ -28,7 +29,7 @@ class Pixels(NamedTuple):
     Attributes:
         array: (*spatial, channels) in stored units: (H, W, C) for 2D files, (X, Y, Z, C) for NIfTI volumes.
         affine: (4, 4) voxel to world in mm, or None for formats without one.
-        is_oriented: false of NIfTI files with neither qform nor sform: their affine knows voxel sizes only.
+        is_oriented: false of NIfTI files with neither qform nor sform, or one that only scales: they know voxel sizes.
     """
 
     array: np.ndarray
@@ -77,8 +78,9 @@ def read_pixels(file: str | Path) -> Pixels:
         if array.dtype.fields is not None:
             raise ValueError("voxels in colour; expected numbers: export it in grey")
         header: Any = volume.header
-        is_oriented = bool(header["qform_code"] or header["sform_code"])
-        return Pixels(array if array.ndim == 4 else array[..., None], volume.affine, is_oriented)  # type: ignore[attr-defined]
+        affine: np.ndarray = volume.affine  # type: ignore[attr-defined]
+        is_oriented = bool(header["qform_code"] or header["sform_code"]) and not only_scales(affine)
+        return Pixels(array if array.ndim == 4 else array[..., None], affine, is_oriented)
     if name.endswith(".npy"):
         array = np.load(file, allow_pickle=False)
         return Pixels(array if array.ndim == 3 else array[..., None], None)

@@ -16,7 +16,7 @@ from nibabel.orientations import apply_orientation
 from nibabel.spatialimages import HeaderDataError
 
 from hidiff_monai.io.dicom import find_series, read_series
-from hidiff_monai.io.files import NIFTI_SUFFIXES, is_nifti, list_nifti, nifti_stem
+from hidiff_monai.io.files import NIFTI_SUFFIXES, is_nifti, list_nifti, nifti_stem, walk_files
 from hidiff_monai.io.geometry import cut_axes, is_invertible, mean_and_deviation, ras_affine
 
 from .reading import Pixels
@@ -47,7 +47,10 @@ def list_volumes(path: str | Path, sequences: Sequence[str] = ()) -> list[dict[s
         raise ValueError(f"sequences are {list(sequences)}; expected a name of its own for each channel")
     if not path.exists():
         raise ValueError(f"{path}: there is no such file or folder; expected NIfTI volumes: correct the path")
-    files = [*filter(is_nifti, [path])] if path.is_file() else list_nifti(path, "**/*" if sequences else "*")
+    if path.is_file():
+        files = [path] if is_nifti(path) else []
+    else:
+        files = sorted(filter(is_nifti, walk_files(path))) if sequences else list_nifti(path)
     items = _group_by_patient(files, sequences) if sequences else [*_one_item_each(files), *_one_item_a_series(path)]
     if not items:
         names = [f"*_{name}.nii.gz" for name in sequences] or [f"*{suffix}" for suffix in NIFTI_SUFFIXES] + ["DICOM"]
@@ -130,7 +133,7 @@ class LoadScand(MapTransform):
         for key in self.key_iterator(item):
             files = [item[key]] if isinstance(item[key], str) else list(item[key])
             channels, affine, meta = _read_series(files) if item.get("format") == "dicom" else _read_channels(files)
-            axes = cut_axes(affine, self.acquired, any(meta.get("nifti_codes", [True])))
+            axes = cut_axes(affine, self.acquired, meta.pop("is_oriented", True))
             image = np.stack([apply_orientation(channel, axes) for channel in channels]).astype(np.float32)
             shape = list(channels[0].shape)
             moved = ras_affine({"affine": affine, "shape": shape, "slices": [0, None], "axes": axes})
@@ -160,6 +163,7 @@ def _read_channels(files: list[str]) -> tuple[list[np.ndarray], np.ndarray, dict
     placed = (_coded_form(header.get_qform), _coded_form(header.get_sform))
     forms = np.stack([np.zeros((4, 4)) if matrix is None else matrix for matrix, _ in placed])
     meta = {"nifti_forms": forms, "nifti_codes": [int(code) for _, code in placed]}
+    meta |= {"is_oriented": volumes[0].is_oriented}
     return [volume.array[..., 0] for volume in volumes], volumes[0].affine, meta
 
 
@@ -183,7 +187,9 @@ def _read(file: str) -> Pixels:
         raise ValueError(f"{file}: voxels of type {pixels.array.dtype}; expected real numbers: export it in grey")
     if len(pixels.spatial_shape) != 3 or pixels.channels != 1 or pixels.affine is None:
         raise ValueError(f"{file}: shape {pixels.array.shape}; expected one volume (X, Y, Z): export it as such")
-    if not np.isfinite(pixels.array).all():
+    with np.errstate(over="ignore"):
+        is_finite = np.isfinite(pixels.array.astype(np.float32)).all()  # as the network gets it: 1e39 is infinity
+    if not is_finite:
         raise ValueError(f"{file}: holds NaN or infinity; expected finite values: replace them, or export it again")
     if not is_invertible(pixels.affine):
         raise ValueError(f"{file}: an affine that cannot be inverted; expected voxel to world in mm: export it again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -76,7 +77,8 @@ def run_artefact(artefact: Path, batches: list[torch.Tensor], library: Path | No
         np.savez(inputs, **{name: batch.numpy() for name, batch in zip(names, batches, strict=True)})  # type: ignore[arg-type]
         arguments = [artefact.absolute(), inputs, outputs, *([library] if library else [])]
         line = [sys.executable, "-I", str(Path(runner.__file__)), *map(str, arguments)]
-        done = subprocess.run(line, cwd=folder, text=True, capture_output=True)
+        environment = {**os.environ, runner.SEARCH_PATH: os.pathsep.join(filter(None, sys.path))}
+        done = subprocess.run(line, cwd=folder, text=True, capture_output=True, env=environment)
         if done.returncode != 0:
             said = " / ".join(done.stderr.strip().splitlines()[-3:])
             raise ValueError(f"{artefact}: does not run in a process of its own ({said}); expected it to: report this")

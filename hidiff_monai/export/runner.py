@@ -1,13 +1,13 @@
 """Runs an artefact where nothing of its package can be imported: python -I runner.py ARTEFACT INPUTS OUTPUTS [LIBRARY].
 
 INPUTS and OUTPUTS are .npz files with one batch, and one probability, under each name. LIBRARY holds the operators of a
-packed refiner.
+packed refiner. The environment variable SEARCH_PATH says where else packages are, since -I knows no PYTHONPATH.
 """
 
+import os
 import sys
 
-import numpy as np
-
+SEARCH_PATH = "HIDIFF_SEARCH_PATH"
 FORBIDDEN = ("hidiff_monai", "monai")
 
 
@@ -43,7 +43,10 @@ def load(artefact, library):  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
+    sys.path.extend(filter(None, os.environ.get(SEARCH_PATH, "").split(os.pathsep)))
     sys.meta_path.insert(0, Barrier())
+    import numpy as np
+
     artefact, inputs, outputs, *library = sys.argv[1:]
     call = load(artefact, library[0] if library else None)
     np.savez(outputs, **{name: call(batch) for name, batch in np.load(inputs).items()})

@@ -15,7 +15,8 @@ class ResumableEMA(EMAHandler):
     would hold on to the weights it began with, 37 % of them after 100 steps, and be neither untrained nor trained.
 
     Ignite counts the events of the warm-up since the start of the process; here every epoch sets that count to the
-    iterations done.
+    iterations done. And it averages buffers that no state dict holds, such as the frequencies of an embedding, in whose
+    last bits the average would differ from what is saved; here they stay the network's.
     """
 
     def attach(self, engine: Engine, *args: Any, pretrain_epochs: int = 0, **kwargs: Any) -> None:
@@ -29,6 +30,8 @@ class ResumableEMA(EMAHandler):
         """
         super().attach(engine, *args, **kwargs)
         self.pretrain_epochs = pretrain_epochs
+        saved = self.model.state_dict()
+        self._unsaved = [key for key, _ in self.model.named_buffers() if key not in saved]
         engine.add_event_handler(Events.EPOCH_STARTED, self._count)
 
     def follow(self) -> None:
@@ -50,4 +53,6 @@ class ResumableEMA(EMAHandler):
             self.model, self.ema_model = getattr(network, part), getattr(average, part)
             super()._update_ema_model(engine, name)
         self.model, self.ema_model = network, average
+        for key in self._unsaved:
+            average.get_buffer(key).copy_(network.get_buffer(key))
         setattr(engine.state, name, momentum)

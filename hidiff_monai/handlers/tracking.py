@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from hidiff_monai.io import write_atomically
 RUN_FILE = "mlflow_run.txt"
 EVALUATION_FILES = ("index.html", "table.txt", "slices_table.txt", "cases.csv", "summary.json", "manifest.json")
 MAX_PARAMETERS = 100  # in one request to MLflow
+FORBIDDEN = re.compile(r"[^/\w.\- :]")  # in the name of a metric, which holds that of a class
 
 
 class ExperimentTracking:
@@ -92,7 +94,8 @@ class ExperimentTracking:
             place = "/".join(str(group[key]) for key in ("region", "target", "method") if group.get(key))
             for name, value in group.items():
                 if isinstance(value, dict) and value.get("mean") is not None:
-                    client.log_metric(self.run_id, f"{folder.name}/{place}/{name}", value["mean"])
+                    key = FORBIDDEN.sub("_", f"{folder.name}/{place}/{name}")
+                    client.log_metric(self.run_id, key, value["mean"])
         for file in EVALUATION_FILES:
             if (folder / file).is_file():
                 client.log_artifact(self.run_id, str(folder / file), folder.name)

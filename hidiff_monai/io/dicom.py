@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from hidiff_monai.io.dicom_header import UNREADABLE, natural_order, read_dataset, silence_dicom
 from hidiff_monai.io.dicom_volume import DicomVolume, read_series
+from hidiff_monai.io.files import walk_files
 
 __all__ = ["DicomSeries", "DicomVolume", "find_series", "read_series"]
 
@@ -81,7 +81,7 @@ def find_series(root: str | Path, progress: bool = True) -> list[DicomSeries]:
 
 
 def _list_files(root: Path) -> list[Path]:
-    files = {root} if root.is_file() else {*_walk(root)}
+    files = {root} if root.is_file() else {*walk_files(root)}
     found = {file for file in files if _is_dicom(file, file.relative_to(root).parts)}
     kinds = {_kind(file) for file in found}
     others = (file for file in files - found if _kind(file) in kinds and file.is_file())
@@ -92,18 +92,6 @@ def _list_files(root: Path) -> list[Path]:
 def _kind(file: Path) -> tuple[Path, str]:
     """Files of a series are named alike but for numbers: one cut off before DICOM's mark is told by its name."""
     return file.parent, re.sub("[0-9]+", "0", file.name)
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    """Every file below a folder, through links too, each folder once."""
-    seen = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        yield from (Path(folder) / name for name in files)
 
 
 def _is_dicom(file: Path, parts: tuple[str, ...]) -> bool:

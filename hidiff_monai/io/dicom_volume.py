@@ -256,8 +256,8 @@ def _require_regular(slices: list[_Slice], normal: np.ndarray) -> None:
     for (part, following), gap in zip(pairwise(slices), gaps, strict=True):
         if gap < SPACING_TOLERANCE:
             raise ValueError(
-                f"{following}: lies where {part} does; expected one slice at a place: leave one of them out, or move "
-                "each time point or echo to a folder of its own"
+                f"{following}: lies where {part} does; expected one slice at a place: leave one of them out, or sort "
+                "time points and echoes into folders that are given one at a time"
             )
     usual = np.sort(steps, axis=0)[(len(steps) - 1) // 2] if len(steps) else np.zeros(3)
     usual_gap = np.sort(gaps)[(len(gaps) - 1) // 2] if len(gaps) else 0.0

@@ -48,7 +48,19 @@ def nifti_stem(file: Path) -> str:
 
 def list_nifti(folder: Path, pattern: str = "*") -> list[Path]:
     """The NIfTI files in a folder, sorted."""
-    return sorted(filter(is_nifti, folder.glob(pattern)))
+    return sorted(file for file in folder.glob(pattern) if is_nifti(file) and not file.is_dir())
+
+
+def walk_files(root: Path) -> Iterator[Path]:
+    """Every file below a folder, through links too, each folder once."""
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(folder) / name for name in files)
 
 
 def hash_file(path: Path) -> str:

@@ -16,13 +16,12 @@ def cut_axes(affine: np.ndarray, acquired: bool = False, is_oriented: bool = Tru
 
     To RAS: its axes then run right, anterior, superior. Or as it was acquired, whatever its slices' place in the body,
     as of a short axis: rows run down and columns to the right of the picture, as DICOM stores it, each towards the
-    patient's left, back or feet, the lower of the two the rows. An affine that only scales tells no orientation, and
-    nothing is turned then.
+    patient's left, back or feet, the lower of the two the rows. A source that tells no orientation is not turned.
 
     Args:
         affine: (4, 4), voxel to world in mm.
         acquired: keeps the planes, which the third axis counts.
-        is_oriented: false where the affine is nibabel's for a file that tells none, with its first axis turned.
+        is_oriented: whether the affine tells an orientation, see `Pixels`.
 
     Returns:
         (3, 2), of each axis of the source where it goes and, -1, whether it is flipped: for `apply_orientation`.
@@ -30,13 +29,18 @@ def cut_axes(affine: np.ndarray, acquired: bool = False, is_oriented: bool = Tru
     axes = io_orientation(affine)
     if not acquired:
         return axes
-    linear = np.asarray(affine, float)[:3, :3]
-    if not is_oriented or np.allclose(linear, np.diag(np.abs(np.diag(linear)))):
+    if not is_oriented:
         return RAS.copy()
     down, right = (0, 1) if axes[0, 0] > axes[1, 0] else (1, 0)
     turned = np.array([[0, 1], [0, 1], [2, 1]])
     turned[down], turned[right] = (0, -axes[down, 1]), (1, -axes[right, 1])
     return turned
+
+
+def only_scales(affine: np.ndarray) -> bool:
+    """Whether an affine (4, 4) turns nothing: in NIfTI that of files that know voxel sizes, and no orientation."""
+    linear = np.asarray(affine, float)[:3, :3]
+    return np.allclose(linear, np.diag(np.abs(np.diag(linear))))
 
 
 def ras_affine(geometry: dict[str, Any]) -> np.ndarray:

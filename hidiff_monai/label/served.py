@@ -15,7 +15,15 @@ from typing import Any
 from hidiff_monai.data.scans import split_sequence
 from hidiff_monai.io.files import is_nifti, list_nifti, nifti_stem
 from hidiff_monai.prediction import load_model
-from hidiff_monai.prediction.model import Model, build_part, class_names, find_checkpoint, parse_config, read_config
+from hidiff_monai.prediction.model import (
+    Model,
+    build_part,
+    class_names,
+    find_checkpoint,
+    is_foreign,
+    parse_config,
+    read_config,
+)
 
 WEIGHTS = ("latest", "bundle")
 
@@ -115,8 +123,11 @@ class ServedBundle:
             return self._loaded[1], self._find(source)
 
     def _unfitted(self, weights: Path) -> dict[str, float]:
-        """The bundle's temperature belongs to its own weights: readers' are served without."""
-        return {"temperature": 1.0} if weights == self.trained and "temperature" in self._config else {}
+        """The bundle's temperature belongs to its own weights: others are served without, at its threshold."""
+        if weights != self.trained and not is_foreign(self.bundle, weights):
+            return {}
+        kept = {"temperature": 1.0, "threshold": self._config.get("threshold", 0.5)}
+        return {key: value for key, value in kept.items() if key in self._config}
 
     def find_case(self, file: str | Path) -> dict[str, Any]:
         """The item of a case, as `open` gives it."""

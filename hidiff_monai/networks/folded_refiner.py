@@ -129,6 +129,8 @@ class FoldedRefiner(nn.Module):
         Returns:
             logit eps_hat, (B, K, H, W).
         """
+        if sample.shape[0] == 0:
+            return sample.float()
         self.require_one(timesteps)
         t = timesteps[:1]
         stem, logit = condition[0], condition[len(condition) - 1]

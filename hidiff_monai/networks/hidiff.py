@@ -134,6 +134,8 @@ class HiDiff(nn.Module):
     def compile_inference(self, storage: torch.dtype = torch.float32) -> "HiDiff":
         """The same network for inference: a packed copy of the refiner beside this segmentor and scheduler.
 
+        The segmentor is shared, and in evaluation mode from here on: call ``train()`` before it takes further steps.
+
         Args:
             storage: of the refiner's real-valued maps between layers, float16 or float32.
 
@@ -146,7 +148,10 @@ class HiDiff(nn.Module):
 
     @torch.jit.unused
     def with_refiner(self, refiner: nn.Module) -> "HiDiff":
-        """Another form of the refiner beside this segmentor and scheduler, with the same settings, for inference."""
+        """Another form of the refiner beside this segmentor and scheduler, with the same settings, for inference.
+
+        The segmentor is shared, and in evaluation mode from here on.
+        """
         network = HiDiff(self.segmentor, refiner, self.scheduler, self.exclusive)  # type: ignore[arg-type]
         network.num_inference_steps = self.num_inference_steps
         network.num_samples, network.sampler = self.num_samples, self.sampler

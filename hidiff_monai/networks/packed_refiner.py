@@ -163,7 +163,11 @@ class PackedRefiner(nn.Module):
         Returns:
             logit eps_hat, (B, K, H, W) float32.
         """
-        t = self._common_timestep(timesteps)
+        if sample.shape[0] == 0:
+            return sample.float()
+        return self._denoise(sample, self._common_timestep(timesteps), condition)
+
+    def _denoise(self, sample: torch.Tensor, t: int, condition: List[Optional[torch.Tensor]]) -> torch.Tensor:
         share, logit = condition[0], condition[len(condition) - 1]
         assert share is not None and logit is not None
         batch, images = sample.shape[0], share.shape[0]

@@ -89,7 +89,8 @@ def fit_cost(few: tuple[int, float], many: tuple[int, float], megapixels: float)
 def choose_setting(candidates: Sequence[Candidate], cost: Cost, megapixels: float, budget_s: float) -> Choice:
     """The best Dice among what fits; of those that cannot be told from it, see `tie_width`, the cheapest.
 
-    Of equally cheap ones the better Dice. Where nothing fits, one hard step, whatever else the candidates are.
+    Of equally cheap ones hard decisions, which draw nothing at random, then the better Dice. Where nothing fits, one
+    hard step, whatever else the candidates are.
 
     Args:
         candidates: at least one, of which those without a Dice come last; one hard step should be among them, as
@@ -126,9 +127,9 @@ def tie_width(candidate: Candidate, best: Candidate) -> float:
     return max(LEAST_TIE, stdev(differences) / math.sqrt(len(differences)))
 
 
-def _cheapest_first(candidate: Candidate) -> tuple[int, float, SamplerSetting]:
+def _cheapest_first(candidate: Candidate) -> tuple[int, bool, float, SamplerSetting]:
     """An order in which no two settings are equal, so that the order of a file decides nothing."""
-    return candidate.setting.chain_steps, -_known(candidate), candidate.setting
+    return candidate.setting.chain_steps, candidate.setting.sampler != "hard", -_known(candidate), candidate.setting
 
 
 def _is_one_hard_step(candidate: Candidate) -> bool:

@@ -106,7 +106,11 @@ def _read_segments(file: Path, meta: dict[str, Any], names: Sequence[str]) -> np
         raise ValueError(f"{file}: segments {unknown}; expected some of {list(names)}: rename or remove them")
     mask = np.zeros(segments.shape[1:], np.uint8)
     for segment, label in zip(segments, labels, strict=True):
-        mask[segment] = list(names).index(label) + 1
+        number = list(names).index(label) + 1
+        others = np.count_nonzero(segment & (mask != 0) & (mask != number))
+        if others:
+            raise ValueError(f"{file}: {others} voxels of {label!r} are of other segments too; expected one: part them")
+        mask[segment] = number
     return _turn(mask, volume.affine, meta)
 
 

@@ -170,12 +170,17 @@ def _find_rule(config: Mapping[str, Any]) -> dict[str, Any]:
     return {rule: config[rule] for rule in RULES if config.get(rule) is not None}
 
 
+def is_foreign(bundle: Path, checkpoint: Path) -> bool:
+    """Whether weights are others than those that come with a bundle, to which its configuration is fitted."""
+    own = bundle / "models" / "model.pt"
+    return checkpoint != own and own.is_file() and hash_file(checkpoint) != hash_file(own)
+
+
 def _warn_of_fitted(folder: Path, file: Path, config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
     """What a bundle's configuration has fitted to the weights that come with it says little about others."""
-    own = folder / "models" / "model.pt"
     neutral = {"temperature": 1.0, "threshold": 0.5}
     fitted = [key for key, value in neutral.items() if config.get(key, value) != value and key not in overrides]
-    if fitted and file != own and own.is_file() and file.is_file() and hash_file(file) != hash_file(own):
+    if fitted and file.is_file() and is_foreign(folder, file):
         logger.warning(
             "%s of %s: %s: chosen for the weights that come with the bundle, not for %s; give %s, or your own",
             " and ".join(fitted), folder.name, ", ".join(f"{config[key]:g}" for key in fitted), file,

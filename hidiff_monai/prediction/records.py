@@ -39,6 +39,9 @@ class Records:
     def find_done(self, item: Mapping[str, Any], fingerprint: str) -> dict[str, Any] | None:
         """The record of a case that was done before with the same fingerprint and whose files are there, else None."""
         record = self.read(item)
+        before = (record or {}).get("before")
+        if isinstance(before, dict) and before.get("fingerprint") == fingerprint:
+            record = self._restore(item, before)
         try:
             is_same = record is not None and record["status"] == "done" and record["fingerprint"] == fingerprint
             names = [*record["outputs"].values()] if record is not None and is_same else [""]
@@ -47,6 +50,13 @@ class Records:
         names += [f"pictures/{item['id']}.png"] if self.needs_picture else []
         is_whole = all((self.output / name).is_file() and (self.output / name).stat().st_size for name in names)
         return record if is_whole else None
+
+    def _restore(self, item: Mapping[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+        """The record of a case that stands, which attempts with other settings might not replace; as old as it was."""
+        told_ns = before.pop("told_ns")
+        record = self._write(item, before)
+        os.utime(self._file(item), ns=(told_ns, told_ns))
+        return record
 
     def begin(self, item: Mapping[str, Any]) -> None:
         """Takes away what an earlier run left of a case, so that nothing of it stands beside the new result.
@@ -92,8 +102,11 @@ class Records:
 
     def edited(self, record: Mapping[str, Any]) -> list[str]:
         """Names of the files of a case that were changed after they were written, and then the record."""
-        told_ns = self._file(record).stat().st_mtime_ns
+        told_ns = self._told_ns(record)
         return [name for name, known in record.get("written", {}).items() if self._is_edited(name, known, told_ns)]
+
+    def _told_ns(self, record: Mapping[str, Any]) -> int:
+        return self._file(record).stat().st_mtime_ns
 
     def _is_edited(self, name: str, known: str, told_ns: int) -> bool:
         file = self.output / name
@@ -112,12 +125,17 @@ class Records:
         return [file for file in there if file.parent.name != "pictures" and file.name not in record["written"]]
 
     def finish(self, item: Mapping[str, Any], record: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
-        """Keeps the record of a case, with its fingerprint, by a hash the files whose results are there, and theirs."""
+        """Keeps the record of a case, with its fingerprint, by a hash the files whose results are there, and theirs.
+
+        A case that was done, and that this attempt was not allowed to begin, keeps the record of that as well.
+        """
         known = self.read(item) or {}
+        before = {**known, "told_ns": self._told_ns(known)} if known.get("status") == "done" else known.get("before")
         files = [self.output / name for name in (record.get("outputs") or {}).values()]
         written = {file.name: hash_file(file) for file in files} or known.get("written", {})
         owner = known.get("owner", _owner(item))
-        return self._write(item, {**record, "fingerprint": fingerprint, "owner": owner, "written": written})
+        kept = {} if before is None else {"before": before}
+        return self._write(item, {**record, "fingerprint": fingerprint, "owner": owner, "written": written, **kept})
 
     def fingerprint(self, files: Sequence[Path]) -> str:
         """SHA-256 of names, sizes and times of a case's files, and of the settings; empty where a file is gone."""

@@ -244,7 +244,7 @@ def _one_case(run: _Run, item: dict[str, Any]) -> bool:
 
 def _told(record: Mapping[str, Any], run: _Run) -> dict[str, Any]:
     """A record as it stands in the manifest, with what follows from what is usual, and files changed since."""
-    case = {key: value for key, value in record.items() if key not in ("fingerprint", "owner", "written")}
+    case = {key: value for key, value in record.items() if key not in ("fingerprint", "owner", "written", "before")}
     if case["status"] == "done":
         reasons = why_hard(case["verdict"], case["uncertainty"], run.usual)
         case["verdict"] = {**case["verdict"], "looks_hard": bool(reasons), "reasons": reasons}
@@ -335,7 +335,7 @@ def _choose_for_case(run: _Run, name: str, image: torch.Tensor) -> dict[str, Any
         return {}
     choice = run.plan.choose(network_megapixels(run.model.inferer, image.shape[1:]))
     choice.setting.apply(run.model.sampling)
-    if run.plan.choice.fits and choice.setting != run.plan.choice.setting:
+    if run.plan.choice.fits and (choice.setting != run.plan.choice.setting or not choice.fits):
         which = "the best that fits" if choice.fits else "one hard step, which does not fit either"
         told_now = f"{name}: too large for the run's setting, takes {which}: {choice.setting.describe()}"
         tqdm.write(told_now, file=sys.stderr)

@@ -31,7 +31,11 @@ ZOO_KEYS = {
 }
 # Licences that MONAI recognises when it writes the card of the hub.
 LICENCES = {"Apache-2.0": ("Apache License", "Version 2.0"), "MIT": ("MIT License",)}
-PERSONAL_PATH = re.compile(r"(?:^|['\"])(?:/(?:home|Users|root|mnt|data|tmp|work)/|[A-Za-z]:\\)")
+# Of a machine: a whole value, and within an expression or a text, where parts of other paths begin with "/" too.
+ABSOLUTE_PATH = re.compile(r"/|~|\\\\|[A-Za-z]:[\\/]")
+PERSONAL_PATH = re.compile(
+    r"(?:^|[\s'\"=(\[,])(?:/(?:data|gpfs|homes?|lustre|media|mnt|root|scratch|srv|tmp|Users|Volumes|work)/|~/|[A-Za-z]:[\\/])"
+)
 
 
 def files_are_there(bundle: Path) -> str:
@@ -86,13 +90,21 @@ def keys_have_their_names(bundle: Path) -> str:
 
 
 def paths_are_nobodys(bundle: Path) -> str:
-    """No configuration names a folder of the machine it was written on."""
+    """No configuration, and no text, names a folder of the machine it was written on."""
     files = sorted((bundle / "configs").glob("*.json"))
     for file in files:
         for key, value in _texts(json.loads(file.read_text(encoding="utf-8")), ""):
-            if PERSONAL_PATH.search(value):
+            if ABSOLUTE_PATH.match(value) or PERSONAL_PATH.search(value):
                 raise ValueError(f"{file.name}: {key} is {value!r}; expected a path below bundle_root: set it so")
-    return f"none in {len(files)} files of configs"
+    texts = sorted((bundle / "docs").glob("*.md"))
+    for file in texts:
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            if PERSONAL_PATH.search(line):
+                raise ValueError(
+                    f"{file.name}: line {number} is {line.strip()[:120]!r}; expected no folder of this machine: write "
+                    "a name that others can fill in, for example <dataset_dir>"
+                )
+    return f"none in {len(files)} files of configs and {len(texts)} of docs"
 
 
 def _texts(content: Any, place: str) -> list[tuple[str, str]]:

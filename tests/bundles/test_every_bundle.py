@@ -198,9 +198,9 @@ def test_training_and_inference_define_the_same_network(bundle: Bundle) -> None:
     train, inference = (
         json.loads((bundle.root / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
     )
-    for key in ("segmentor", "refiner"):
+    for key in ("segmentor", "refiner", "scheduler"):
         assert train[key] == inference[key]
-    assert train["scheduler"] == inference["network_def"]["scheduler"]
+    assert train["network_def"]["scheduler"] == inference["network_def"]["scheduler"] == "@scheduler"
     for key in ("exclusive", "sampler"):
         assert train["network_def"].get(key) == inference["network_def"].get(key)
     assert train["network_def"].get("exclusive", False) == train["discriminative_loss"].get("exclusive", False)

@@ -13,6 +13,7 @@ from nibabel.orientations import inv_ornt_aff
 from hidiff_monai.data import LoadScand, NormalizeByVolumed, list_volumes
 from hidiff_monai.io import SaveVolumePrediction, on_source_grid
 from hidiff_monai.io.predictions import write_volume_maps
+from tests.io.series import make_series, make_volume
 
 LPS = np.diag([-0.7, -0.8, 3.0, 1.0])
 TURNED = np.array([[0, 0, 3.0, 5], [-0.7, 0, 0, 6], [0, 0.8, 0, 7], [0, 0, 0, 1]])  # axes run P, S, R
@@ -63,6 +64,18 @@ def test_every_missing_sequence_is_named(volume: np.ndarray, tmp_path: Path) -> 
         list_volumes(tmp_path / "p3")
 
 
+def test_linked_patients_are_found_and_folders_are_no_files(volume: np.ndarray, tmp_path: Path) -> None:
+    for name in ("p1", "p2"):
+        write(tmp_path / "store" / name / f"{name}_t1.nii.gz", volume)
+    (tmp_path / "in" / "p3.nii.gz").mkdir(parents=True)
+    for name in ("p1", "p2"):
+        (tmp_path / "in" / name).symlink_to(tmp_path / "store" / name)
+    (tmp_path / "in" / "again").symlink_to(tmp_path / "in")
+    assert [item["id"] for item in list_volumes(tmp_path / "in", ["t1"])] == ["p1", "p2"]
+    with pytest.raises(ValueError, match="no volume found"):
+        list_volumes(tmp_path / "in")
+
+
 def test_names_of_sequences_may_have_parts(volume: np.ndarray, tmp_path: Path) -> None:
     for name in ("p_1_t1_pre", "p_1_t1_post"):
         write(tmp_path / f"{name}.nii.gz", volume)
@@ -100,11 +113,13 @@ def test_what_cannot_be_predicted_is_refused_with_its_file(volume: np.ndarray, t
     cut.write_bytes(good.read_bytes()[:60])
     flat = write(tmp_path / "flat.nii.gz", volume[..., 0])
     nan = write(tmp_path / "nan.nii.gz", np.full((2, 2, 2), np.nan, np.float32))
+    huge = write(tmp_path / "huge.nii.gz", np.full((2, 2, 2), 1e39))
     shifted = write(tmp_path / "shifted.nii.gz", volume, np.diag([1.0, 1, 1, 1]))
     for files, words in (
         (str(cut), "cut.nii.gz: not readable"),
         (str(flat), "flat.nii.gz: shape .* expected one volume"),
         (str(nan), "nan.nii.gz: holds NaN"),
+        (str(huge), "huge.nii.gz: holds NaN or infinity"),
         ([str(good), str(shifted)], "shifted.nii.gz: grid .* is not that of .*good.nii.gz"),
     ):
         with pytest.raises(ValueError, match=words):
@@ -166,6 +181,16 @@ def test_acquired_planes_stay_planes_whatever_their_place_in_the_body(tmp_path, 
         np.testing.assert_array_equal(back, np.asarray(nibabel.load(tmp_path / f"{name}.nii.gz").dataobj))
     across = LoadScand()({"image": str(tmp_path / "heart.nii.gz")})["image"]
     assert across.shape != image.shape  # the planes of the body cut through those that were acquired
+
+
+def test_a_prone_series_is_turned_although_its_affine_only_scales(tmp_path):
+    """What DICOM says of the orientation is meant: in RAS such an affine is a diagonal of positive numbers."""
+    supine, prone = make_volume((9, 8, 3)), (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
+    make_series(tmp_path / "supine", supine)
+    make_series(tmp_path / "prone", supine[::-1, ::-1], orientation=prone)
+    images = [LoadScand(acquired=True)(list_volumes(tmp_path / name)[0])["image"] for name in ("supine", "prone")]
+    assert (np.diag(images[1].meta["source_affine"])[:2] > 0).all()
+    np.testing.assert_array_equal(*(image.numpy() for image in images))
 
 
 @pytest.mark.parametrize("codes", [(0, 0), (1, 0), (0, 2), (1, 1)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +131,20 @@ def test_the_barrier_lets_nothing_of_the_package_through() -> None:
     with pytest.raises(ImportError):
         runner.Barrier().find_spec("monai")
     assert runner.Barrier().find_spec("numpy") is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the interpreter's stand-in is a shell script")
+def test_an_artefact_runs_where_packages_are_not_in_site_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with PYTHONPATH or a user's own packages, of which an isolated interpreter knows nothing."""
+    interpreter = tmp_path / "python"
+    interpreter.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    torch.jit.script(torch.nn.Sigmoid()).save(tmp_path / "model.ts")
+    (found,) = run_artefact(tmp_path / "model.ts", [torch.zeros(1, 1, 2, 2)])
+    assert (found == 0.5).all()
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

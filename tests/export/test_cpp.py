@@ -45,5 +45,11 @@ def test_the_program_gives_what_python_gives(made: Callable[[str], dict[str, Any
         assert done.returncode == 0 and done.stdout.startswith("[2, 1, 40, 33], share above 1/2: "), done.stderr
         with torch.no_grad():
             torch.testing.assert_close(torch.load(output), torch.jit.load(file)(image), rtol=0, atol=1e-6)
-    wrong = subprocess.run([*line[:-1], "nowhere.so"], text=True, capture_output=True)
-    assert wrong.returncode == 1 and "nowhere.so: cannot open" in wrong.stderr
+    missing, unwritable = str(tmp_path / "nowhere.pt"), str(tmp_path / "nowhere" / "probability.pt")
+    for wrong, message in (
+        ([*line[:-1], "nowhere.so"], "nowhere.so: cannot open"),
+        ([*line[:2], missing, *line[3:]], f"{missing}: cannot be read"),
+        ([*line[:3], unwritable, *line[4:]], f"{unwritable}: cannot be written"),
+    ):
+        done = subprocess.run(wrong, text=True, capture_output=True)
+        assert done.returncode == 1 and message in done.stderr

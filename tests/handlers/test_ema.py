@@ -37,3 +37,16 @@ def test_each_network_warms_up_from_its_own_first_step(
     averaged = ema.ema_model.state_dict()
     for key, value in expected.items():
         torch.testing.assert_close(averaged[key], value, rtol=1e-4, atol=1e-6)
+
+
+def test_what_no_state_dict_holds_is_the_networks(
+    make_network: Callable, make_trainer: Callable, make_batches: Callable
+) -> None:
+    """Averaging a constant moves its last bits: the average that is validated would not be the one that is saved."""
+    network = make_network()
+    frequencies = network.refiner.time_embedding.frequencies.uniform_().clone()
+    trainer = make_trainer(network, make_batches(4), max_epochs=8)
+    ema = ResumableEMA(network, MOMENTUM, FIRST, WARMUP, handle_buffers="update")
+    ema.attach(trainer, name="ema_momentum")
+    trainer.run()
+    assert torch.equal(ema.ema_model.refiner.time_embedding.frequencies, frequencies)

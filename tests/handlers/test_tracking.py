@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,3 +46,14 @@ def test_other_handlers_are_left_alone(
     assert tracking.handlers == []
     assert [file.name for file in tmp_path.iterdir()] == ["history.csv"]
     assert history.row["epoch"] == 1 and set(history.row) >= {"loss_segmentor", "loss_refiner", "lr_segmentor"}
+
+
+def test_names_of_classes_become_names_that_mlflow_takes(tmp_path: Path) -> None:
+    logged: dict[str, float] = {}
+    tracking = from_config([], tmp_path)
+    client = SimpleNamespace(log_metric=lambda run, key, value: logged.update({key: value}), log_artifact=print)
+    tracking.handlers = [SimpleNamespace(client=client, close=lambda: None)]
+    group = {"region": "whole image", "target": "kidney (left)+", "method": "prior", "dice": {"mean": 0.5}}
+    (tmp_path / "summary.json").write_text(json.dumps({"groups": [group]}))
+    tracking.record_evaluation(tmp_path)
+    assert logged == {f"{tmp_path.name}/whole image/kidney _left__/prior/dice": 0.5}

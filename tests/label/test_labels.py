@@ -128,7 +128,11 @@ def test_a_temperature_is_not_for_the_weights_of_a_reader(monkeypatch: pytest.Mo
     served.trained.parent.mkdir()
     served.trained.write_bytes(b"x")
     served.open(tmp_path / "heart.nii.gz", "cpu")
-    assert asked == [{}, {"temperature": 1.0}]
+    (tmp_path / "given.pt").write_bytes(b"y")
+    served = ServedBundle(BUNDLES / "chase_db1", tmp_path, tmp_path / "given.pt")
+    Image.new("RGB", (4, 4)).save(tmp_path / "eye.png")
+    served.open(tmp_path / "eye.png", "cpu", "bundle")
+    assert asked == [{}, {"temperature": 1.0}, {"temperature": 1.0, "threshold": 0.7}]
 
 
 def test_without_monai_label_the_environment_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hidiff_monai.networks import DiffusionRefiner, HiDiff
+from hidiff_monai.networks.folded_refiner import FoldedRefiner
 from hidiff_monai.networks.packed_layers import PackedConv
 from hidiff_monai.networks.packed_refiner import PackedRefiner
 from hidiff_monai.ops import packing
@@ -216,6 +217,17 @@ def test_the_state_dict_is_all_there_is(trained_refiner: Build, draw_inputs: Dra
     assert torch.equal(empty(*inputs), expected)
     torch.nn.init.zeros_(refiner.correction.weight)  # what happens to the trained one later is its own business
     assert torch.equal(packed(*inputs), expected)
+
+
+@pytest.mark.parametrize("form", ["packed", "folded"])
+@torch.no_grad()
+def test_an_empty_batch_gives_an_empty_mask(form: str) -> None:
+    segmentor = UNetSegmentor(1, 1, (4, 4, 8))
+    refiner = DiffusionRefiner(1, 1, segmentor.feature_channels, segmentor.feature_strides, (8, 8, 16), 8, 2)
+    network = HiDiff(segmentor, refiner, BernoulliScheduler(T), sampler="hard").eval()
+    fast = network.compile_inference() if form == "packed" else network.with_refiner(FoldedRefiner(refiner, T))
+    for network in (fast, torch.jit.script(fast)):
+        assert network(torch.rand(0, 1, 32, 32)).shape == (0, 1, 32, 32)
 
 
 def test_what_cannot_be_packed_or_run_is_explained(trained_refiner: Build, draw_inputs: Draw) -> None:

@@ -84,13 +84,23 @@ def test_where_nothing_fits_it_is_one_hard_step(settings: tuple[SamplerSetting, 
         assert (choice.setting, choice.fits) == (settings[chosen], False)
 
 
-@pytest.mark.parametrize(("hard", "ddim"), [(0.8, 0.8004), (0.8004, 0.8), (math.nan, 0.5)])
-def test_of_equally_cheap_ones_the_better_dice_is_taken(hard: float, ddim: float) -> None:
+@pytest.mark.parametrize(
+    ("hard", "ddim", "ddpm", "chosen"),
+    [
+        (0.8, 0.8004, 0.8, "hard"),  # a tie: what draws nothing at random
+        (0.8, 0.82, 0.8201, "ddpm"),
+        (0.8, 0.82, 0.8199, "ddim"),
+        (math.nan, 0.5, 0.4, "ddim"),
+    ],
+)
+def test_of_equally_cheap_ones_hard_decisions_and_the_better_dice_are_taken(
+    hard: float, ddim: float, ddpm: float, chosen: str
+) -> None:
     """Five chain steps each."""
-    candidates = [Candidate(SamplerSetting("hard", 1, 4), hard), Candidate(SamplerSetting("ddim", 5, 1), ddim)]
+    settings = (SamplerSetting("hard", 1, 4), SamplerSetting("ddim", 5, 1), SamplerSetting("ddpm", 5, 1))
+    candidates = [Candidate(setting, dice) for setting, dice in zip(settings, (hard, ddim, ddpm), strict=True)]
     for order in (candidates, candidates[::-1]):
-        choice = choose_setting(order, COST, megapixels=1.0, budget_s=1.0)
-        assert choice.dice == max(item.dice for item in candidates if not math.isnan(item.dice))
+        assert choose_setting(order, COST, megapixels=1.0, budget_s=1.0).setting.sampler == chosen
 
 
 BEST = {"a": 0.90, "b": 0.80, "c": 0.70}

@@ -57,14 +57,18 @@ def test_a_mask_that_someone_has_changed_stays(
     nibabel.save(edited, mask)
     manifest = run_prediction(**run, steps=2)  # nothing to do anew: it stays, and the figures are said to be older
     assert manifest is not None and manifest["done_before"] == 1
-    (case,) = manifest["cases"]
-    assert case["status"] == "done" and case["edited"] == ["a_mask.nii.gz"]
+    (case_before,) = manifest["cases"]
+    assert case_before["status"] == "done" and case_before["edited"] == ["a_mask.nii.gz"]
     assert "figures are of what was written: a" in format_summary(manifest, tmp_path / "out")
     assert "changed since, the figures are of what was written: a_mask" in (tmp_path / "out/index.html").read_text()
     for steps in (1, 1):
         (case,) = run_prediction(**run, steps=steps)["cases"]
         assert case["status"] == "failed" and "a_mask.nii.gz: was changed after" in case["error"]
         assert (np.asarray(nibabel.load(mask).dataobj) == 1).all()
+    manifest = run_prediction(**run, steps=2)  # as before: it stands again, and is still said to be changed
+    assert manifest is not None and manifest["done_before"] == 1
+    assert manifest["cases"] == [case_before]
+    run_prediction(**run, steps=1)
     mask.rename(tmp_path / "mine.nii.gz")  # as the sentence says
     (case,) = run_prediction(**run, steps=1)["cases"]
     assert case["status"] == "done" and (np.asarray(nibabel.load(mask).dataobj) != 1).any()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hidiff_monai.data import LoadScand, list_volumes
 from hidiff_monai.io import write_mask
 from hidiff_monai.prediction.labels import dice_of_class, find_label, read_label
 
@@ -101,3 +102,11 @@ def test_the_tint_of_a_jpeg_mask_is_as_harmless_as_in_training(tmp_path: Path) -
     Image.fromarray(tinted).save(tmp_path / "x.png")
     rule = {"label_threshold": 127}
     np.testing.assert_array_equal(read_label(tmp_path / "x.png", PHOTOGRAPH, (2, 4), ["a"], rule), MASK)
+
+
+def test_segments_that_overlap_are_no_classes(data_root: Path) -> None:
+    folder = data_root / "dicom_seg_reference"
+    image = LoadScand()(list_volumes(folder / "ct")[0])["image"]
+    names = ["GREEN", "ORANGE", "PURPLE", "LIGHT_BLUE", "DARK_BLUE"]
+    with pytest.raises(ValueError, match=r"partial_overlaps.dcm: \d+ voxels of '\w+' are of other segments too"):
+        read_label(folder / "partial_overlaps.dcm", dict(image.meta), image.shape[1:], names)

@@ -50,6 +50,8 @@ def test_the_verb(bundle_arguments: Arguments, tmp_path: Path, capsys: pytest.Ca
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and lines[0].startswith(f"{file}: ") and "256 x 256" in lines[1]
     assert read_packed(file).channels == [4] * 6
+    main(["pack", *options, *overrides, "--image_size", "64"])
+    assert "64 x 64" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -59,6 +61,7 @@ def test_the_verb(bundle_arguments: Arguments, tmp_path: Path, capsys: pytest.Ca
         (["--refiner#binarized", "False"], "the refiner is real-valued"),
         (["--checkpoint", "nowhere.pt"], "nowhere.pt: there is no such checkpoint"),
         (["--no_such_key", "1"], "no_such_key"),
+        (["--image_size", "[64,64,64]"], "--image_size is [64, 64, 64]; expected height and width"),
     ],
 )
 def test_mistakes_are_explained(

@@ -129,6 +129,7 @@ def test_a_larger_case_is_judged_by_its_own_size_and_a_smaller_one_keeps_the_set
     write_volume: Callable[..., np.ndarray],
     dial: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """On crops of 32 x 32: 2 slices, which are measured, then 4, 1 and 40."""
     monkeypatch.setattr(plan_module, "measure_cost", lambda *_: Cost(0.0, 0.01 / KVASIR_MEGAPIXELS))
@@ -140,6 +141,10 @@ def test_a_larger_case_is_judged_by_its_own_size_and_a_smaller_one_keeps_the_set
     assert steps == {"a": (3, 300), "b": (1, 200), "c": (3, 150), "d": (1, 2000)}
     assert manifest["steps"] == 3 and manifest["budget"]["megapixels"] == pytest.approx(2 * 32 * 32 / 1e6, abs=1e-4)
     assert "2 case(s) were too large for it" in format_summary(manifest, tmp_path / "out")
+    capsys.readouterr()
+    run_prediction(budget=Budget(110, dial("acdc")), report=False, **run)  # 100 for a, which takes one step
+    told = [line for line in capsys.readouterr().err.splitlines() if "too large" in line]
+    assert [line.split(":")[0].strip() for line in told] == ["b", "d"] and "does not fit either" in told[1]
 
 
 def test_a_second_run_keeps_the_choice_and_another_budget_does_all_anew(

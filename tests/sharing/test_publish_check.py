@@ -142,6 +142,21 @@ def widen(bundle: Path) -> None:
             "paths",
             "train.json: dataset_dir is '/home/ann/drive'; expected a path below bundle_root",
         ),
+        (
+            lambda bundle: edit(bundle / "configs" / "train.json", bundle_root="/gpfs2/ann/drive"),
+            "paths",
+            "train.json: bundle_root is '/gpfs2/ann/drive'; expected a path below bundle_root",
+        ),
+        (
+            lambda bundle: edit(bundle / "configs" / "train.json", datalist_file="$str('D:/ann') + '/list.json'"),
+            "paths",
+            "train.json: datalist_file is",
+        ),
+        (
+            lambda bundle: (bundle / "docs" / "README.md").write_text("# Card\n\nhidiff check /scratch/list.json\n"),
+            "paths",
+            "README.md: line 3 is 'hidiff check /scratch/list.json'; expected no folder of this machine",
+        ),
         (grow, "size", "docs/film.gif has 25.1 MB; expected at most 25: upload it"),
         (name_without_hash, "size", "large file docs/film.gif: no ['hash_val', 'hash_type']; expected url"),
         (name_with_another_hash, "size", "large file docs/film.gif: its md5 is not abc"),

@@ -13,6 +13,7 @@ from hidiff_monai.io.images import DEEP_GREY, open_picture
 
 EDGE = 32  # of the thumbnail that is compared
 MAX_BITS = 48  # of EDGE² = 1024; frames a second apart differ in 10 to 20, in Kvasir-SEG any others in 91 or more
+BLOCK = 1000  # images that are compared with all at a time: memory grows with the number of images, not its square
 
 
 def find_similar(files: Sequence[Path]) -> list[tuple[int, int]]:
@@ -26,9 +27,13 @@ def find_similar(files: Sequence[Path]) -> list[tuple[int, int]]:
     if not readable:
         return []
     positions, bits = np.array(list(readable)), np.array(list(readable.values()), np.float32)
-    differing = bits @ (1 - bits).T  # set in i, not in j
-    first, second = np.nonzero(np.triu(differing + differing.T <= MAX_BITS, k=1))
-    return [(int(i), int(j)) for i, j in zip(positions[first], positions[second], strict=True)]
+    pairs = []
+    for start in range(0, len(bits), BLOCK):
+        block = bits[start : start + BLOCK]
+        differing = block @ (1 - bits).T + (1 - block) @ bits.T  # set in one, not in the other
+        first, second = np.nonzero(np.triu(differing <= MAX_BITS, k=start + 1))
+        pairs += [(int(i), int(j)) for i, j in zip(positions[first + start], positions[second], strict=True)]
+    return pairs
 
 
 def _hash(file: Path) -> np.ndarray | None:

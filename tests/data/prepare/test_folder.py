@@ -316,6 +316,8 @@ def test_sections_are_drawn_by_patients():
         draw_sections(["a", "b"], Split())
     with pytest.raises(ValueError, match="1 at most in sum"):
         draw_sections(patients, Split(0.6, 0.6))
+    with pytest.raises(ValueError, match="'a third'.*correct --validation"):
+        draw_sections(patients, Split("a third", 0.2))
 
 
 def test_the_verb_prints_what_a_bundle_takes(volumes, tmp_path, capsys):
@@ -331,3 +333,9 @@ def test_the_verb_prints_what_a_bundle_takes(volumes, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([*line, "--label_values", "0:0,2:1"])
     assert "expected value to class" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*line, "--label_values", "{0:0,2:[1]}"])
+    assert "expected value to class" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*line, "--label_threshold", "half"])
+    assert "label_threshold 'half'; expected a whole number" in capsys.readouterr().err

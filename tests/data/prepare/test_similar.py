@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from hidiff_monai.data.prepare import similar
 from hidiff_monai.data.prepare.similar import find_similar
 
 
@@ -23,6 +24,15 @@ def test_compressed_resized_and_shifted_copies_are_found(tmp_path):
         _scene(seed).save(tmp_path / f"{seed}.png")
     files = sorted(tmp_path.iterdir())
     assert find_similar(files) == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+
+
+def test_pairs_of_two_blocks_are_found_once(tmp_path, monkeypatch):
+    for number, seed in enumerate((0, 1, 2, 0, 3, 1)):
+        _scene(seed).save(tmp_path / f"{number}.png")
+    files = sorted(tmp_path.iterdir())
+    for size in (1, 2, 4, 6, 7):
+        monkeypatch.setattr(similar, "BLOCK", size)
+        assert sorted(find_similar(files)) == [(0, 3), (1, 5)]
 
 
 def test_what_cannot_be_read_is_like_nothing(tmp_path):
