@@ -177,7 +177,7 @@ def pack(
     """
     from hidiff_monai.prediction.pack import pack_bundle
 
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    size = tuple(image_size) if isinstance(image_size, (list, tuple)) else (image_size, image_size)
     if len(size) != 2:
         raise ValueError(f"--image_size is {image_size!r}; expected height and width: write --image_size [256,256]")
     for edge in size:

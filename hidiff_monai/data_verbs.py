@@ -52,7 +52,7 @@ def datalist(
     """
     from hidiff_monai.data.prepare.folder import Classes, Layout, Split, prepare_folder
 
-    if label_threshold is not None and not isinstance(label_threshold, int):
+    if label_threshold is not None and (isinstance(label_threshold, bool) or not isinstance(label_threshold, int)):
         raise ValueError(f"label_threshold {label_threshold!r}; expected a whole number: write --label_threshold 127")
     try:
         values = None if label_values is None else {int(value): int(number) for value, number in label_values.items()}

@@ -28,8 +28,8 @@ def run_ablation(
     """Trains and scores every variant of `VARIANTS` with each of its samplings.
 
     All variants of a seed start from one pre-trained segmentor and an untrained refiner, and see the same number of
-    mini-batches; the segmentor alone takes a step in each of them, which is more than it takes in the alternation. Run
-    again, it goes on where it was stopped; what is complete is kept.
+    mini-batches; the segmentor alone takes a step in each of them, which is more than it takes in the alternation but
+    in "trained as published". Run again, it goes on where it was stopped; what is complete is kept.
 
     Args:
         bundle: the bundle's folder.

@@ -73,6 +73,7 @@ def describe_ablation(bundle: Path, section: str, overrides: Mapping[str, Any]) 
         "section": section,
         **read_epochs(bundle, overrides),
         "overrides": told,
+        "variants": {variant.name: variant.configuration() for variant in VARIANTS},
         "datalist_sha256": hash_file(datalist)
         if datalist.is_file()
         else None,  # a missing one is named by the training

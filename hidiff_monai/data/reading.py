@@ -23,6 +23,13 @@ UNREADABLE = (
 )
 
 
+def is_finite(array: np.ndarray) -> bool:
+    """Whether all numbers are finite as float32, in which networks get them."""
+    if not np.issubdtype(array.dtype, np.floating):
+        return True
+    return bool((np.abs(array) <= np.finfo(np.float32).max).all())
+
+
 class Pixels(NamedTuple):
     """What a file holds.
 

@@ -19,7 +19,7 @@ from hidiff_monai.io.dicom import find_series, read_series
 from hidiff_monai.io.files import NIFTI_SUFFIXES, is_nifti, list_nifti, nifti_stem, walk_files
 from hidiff_monai.io.geometry import cut_axes, is_invertible, mean_and_deviation, ras_affine
 
-from .reading import Pixels
+from .reading import Pixels, is_finite
 from .validate import read_readable
 
 JOINTS = "_-. "  # what may stand before the sequence in the name of a file
@@ -187,10 +187,11 @@ def _read(file: str) -> Pixels:
         raise ValueError(f"{file}: voxels of type {pixels.array.dtype}; expected real numbers: export it in grey")
     if len(pixels.spatial_shape) != 3 or pixels.channels != 1 or pixels.affine is None:
         raise ValueError(f"{file}: shape {pixels.array.shape}; expected one volume (X, Y, Z): export it as such")
-    with np.errstate(over="ignore"):
-        is_finite = np.isfinite(pixels.array.astype(np.float32)).all()  # as the network gets it: 1e39 is infinity
-    if not is_finite:
-        raise ValueError(f"{file}: holds NaN or infinity; expected finite values: replace them, or export it again")
+    if not is_finite(pixels.array):
+        raise ValueError(
+            f"{file}: holds NaN, infinity or numbers beyond float32; expected finite values: replace them, or export "
+            "it again"
+        )
     if not is_invertible(pixels.affine):
         raise ValueError(f"{file}: an affine that cannot be inverted; expected voxel to world in mm: export it again")
     unit = wrong_unit(file)

@@ -1,7 +1,7 @@
 """Runs an artefact where nothing of its package can be imported: python -I runner.py ARTEFACT INPUTS OUTPUTS [LIBRARY].
 
 INPUTS and OUTPUTS are .npz files with one batch, and one probability, under each name. LIBRARY holds the operators of a
-packed refiner. The environment variable SEARCH_PATH says where else packages are, since -I knows no PYTHONPATH.
+packed refiner. HIDIFF_SEARCH_PATH of the environment says where packages are, since -I knows no PYTHONPATH.
 """
 
 import os
@@ -43,7 +43,8 @@ def load(artefact, library):  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
-    sys.path.extend(filter(None, os.environ.get(SEARCH_PATH, "").split(os.pathsep)))
+    given = [place for place in os.environ.get(SEARCH_PATH, "").split(os.pathsep) if place]
+    sys.path[:] = [*given, *(place for place in sys.path if place not in given)]
     sys.meta_path.insert(0, Barrier())
     import numpy as np
 

@@ -32,9 +32,10 @@ ZOO_KEYS = {
 # Licences that MONAI recognises when it writes the card of the hub.
 LICENCES = {"Apache-2.0": ("Apache License", "Version 2.0"), "MIT": ("MIT License",)}
 # Of a machine: a whole value, and within an expression or a text, where parts of other paths begin with "/" too.
-ABSOLUTE_PATH = re.compile(r"/|~|\\\\|[A-Za-z]:[\\/]")
+ABSOLUTE_PATH = re.compile(r"/|~[\w.-]*/|\\\\|[A-Za-z]:[\\/]")
 PERSONAL_PATH = re.compile(
-    r"(?:^|[\s'\"=(\[,])(?:/(?:data|gpfs|homes?|lustre|media|mnt|root|scratch|srv|tmp|Users|Volumes|work)/|~/|[A-Za-z]:[\\/])"
+    r"(?:^|[\s'\"=(\[,`<>{|]|file://)"
+    r"(?:/(?:data|gpfs|homes?|lustre|media|mnt|root|scratch|srv|tmp|Users|Volumes|work)/|~[\w.-]*/|[A-Za-z]:[\\/])"
 )
 
 

@@ -119,7 +119,7 @@ def test_what_cannot_be_predicted_is_refused_with_its_file(volume: np.ndarray, t
         (str(cut), "cut.nii.gz: not readable"),
         (str(flat), "flat.nii.gz: shape .* expected one volume"),
         (str(nan), "nan.nii.gz: holds NaN"),
-        (str(huge), "huge.nii.gz: holds NaN or infinity"),
+        (str(huge), "huge.nii.gz: holds NaN, infinity or numbers beyond float32"),
         ([str(good), str(shifted)], "shifted.nii.gz: grid .* is not that of .*good.nii.gz"),
     ):
         with pytest.raises(ValueError, match=words):

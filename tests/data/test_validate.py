@@ -127,7 +127,7 @@ def test_pixels_that_are_not_finite(copy, suffix):
         nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), file)
     _edit(copy, channels=1, training=[{"id": "a", "image": file.name}])
     problem = _only_problem(copy)
-    assert (problem.file, problem.found) == (str(file), "2 pixels are NaN or infinite")
+    assert (problem.file, problem.found) == (str(file), "2 pixels are NaN, infinite or beyond float32")
 
 
 def test_nifti_label_must_share_the_affine(copy):

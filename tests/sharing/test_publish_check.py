@@ -153,9 +153,9 @@ def widen(bundle: Path) -> None:
             "train.json: datalist_file is",
         ),
         (
-            lambda bundle: (bundle / "docs" / "README.md").write_text("# Card\n\nhidiff check /scratch/list.json\n"),
+            lambda bundle: (bundle / "docs" / "README.md").write_text("# Card\n\nhidiff check `/scratch/list.json`\n"),
             "paths",
-            "README.md: line 3 is 'hidiff check /scratch/list.json'; expected no folder of this machine",
+            "README.md: line 3 is 'hidiff check `/scratch/list.json`'; expected no folder of this machine",
         ),
         (grow, "size", "docs/film.gif has 25.1 MB; expected at most 25: upload it"),
         (name_without_hash, "size", "large file docs/film.gif: no ['hash_val', 'hash_type']; expected url"),

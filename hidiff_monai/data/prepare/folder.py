@@ -119,7 +119,7 @@ def draw_sections(patients: Sequence[str], split: Split) -> dict[str, str]:
         ValueError: if shares are out of range, or there are fewer patients than sections.
     """
     shares = {"test": split.test, "validation": split.validation}
-    are_numbers = all(isinstance(share, (int, float)) for share in shares.values())
+    are_numbers = all(isinstance(share, (int, float)) and not isinstance(share, bool) for share in shares.values())
     if not are_numbers or min(shares.values()) < 0 or sum(shares.values()) > 1:
         raise ValueError(f"shares {shares}; expected each in [0, 1], 1 at most in sum: correct --validation, --test")
     order = draw_order(set(patients), split.seed)

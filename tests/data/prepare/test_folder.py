@@ -318,6 +318,8 @@ def test_sections_are_drawn_by_patients():
         draw_sections(patients, Split(0.6, 0.6))
     with pytest.raises(ValueError, match="'a third'.*correct --validation"):
         draw_sections(patients, Split("a third", 0.2))
+    with pytest.raises(ValueError, match="True.*correct --validation"):
+        draw_sections(patients, Split(True, 0))
 
 
 def test_the_verb_prints_what_a_bundle_takes(volumes, tmp_path, capsys):
