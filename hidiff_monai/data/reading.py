@@ -23,11 +23,11 @@ UNREADABLE = (
 )
 
 
-def is_finite(array: np.ndarray) -> bool:
-    """Whether all numbers are finite as float32, in which networks get them."""
-    if not np.issubdtype(array.dtype, np.floating):
-        return True
-    return bool((np.abs(array) <= np.finfo(np.float32).max).all())
+def count_not_finite(array: np.ndarray) -> int:
+    """How many numbers are NaN or infinite as float32, in which networks get them."""
+    if not np.issubdtype(array.dtype, np.inexact):
+        return 0
+    return int(np.count_nonzero(~(np.abs(array) <= np.finfo(np.float32).max)))
 
 
 class Pixels(NamedTuple):

@@ -19,7 +19,7 @@ from hidiff_monai.io.dicom import find_series, read_series
 from hidiff_monai.io.files import NIFTI_SUFFIXES, is_nifti, list_nifti, nifti_stem, walk_files
 from hidiff_monai.io.geometry import cut_axes, is_invertible, mean_and_deviation, ras_affine
 
-from .reading import Pixels, is_finite
+from .reading import Pixels, count_not_finite
 from .validate import read_readable
 
 JOINTS = "_-. "  # what may stand before the sequence in the name of a file
@@ -162,8 +162,8 @@ def _read_channels(files: list[str]) -> tuple[list[np.ndarray], np.ndarray, dict
     header: Any = nibabel.load(files[0]).header
     placed = (_coded_form(header.get_qform), _coded_form(header.get_sform))
     forms = np.stack([np.zeros((4, 4)) if matrix is None else matrix for matrix, _ in placed])
-    meta = {"nifti_forms": forms, "nifti_codes": [int(code) for _, code in placed]}
-    meta |= {"is_oriented": volumes[0].is_oriented}
+    codes = [int(code) for _, code in placed]
+    meta = {"nifti_forms": forms, "nifti_codes": codes, "is_oriented": volumes[0].is_oriented}
     return [volume.array[..., 0] for volume in volumes], volumes[0].affine, meta
 
 
@@ -187,7 +187,7 @@ def _read(file: str) -> Pixels:
         raise ValueError(f"{file}: voxels of type {pixels.array.dtype}; expected real numbers: export it in grey")
     if len(pixels.spatial_shape) != 3 or pixels.channels != 1 or pixels.affine is None:
         raise ValueError(f"{file}: shape {pixels.array.shape}; expected one volume (X, Y, Z): export it as such")
-    if not is_finite(pixels.array):
+    if count_not_finite(pixels.array):
         raise ValueError(
             f"{file}: holds NaN, infinity or numbers beyond float32; expected finite values: replace them, or export "
             "it again"

@@ -16,7 +16,7 @@ from hidiff_monai.io.images import read_orientation
 from .datalist import FILE_KEYS, absolute_paths, read_datalist, require_folder
 from .labels import check_label, list_values, require_label_rule
 from .leakage import SECTIONS, check_leakage
-from .reading import UNREADABLE, Pixels, is_finite, read_pixels, read_stack
+from .reading import UNREADABLE, Pixels, count_not_finite, read_pixels, read_stack
 from .slices import read_geometry
 
 MAX_LISTED = 20
@@ -178,13 +178,9 @@ def find_problems(key: str, pixels: Pixels, image: Pixels | None, datalist: dict
     """
     if image is not None and key != "image":
         yield from _compare_grids(pixels, image)
-    if not is_finite(pixels.array):
-        bad = int((~(np.abs(pixels.array) <= np.finfo(np.float32).max)).sum())
-        yield (
-            f"{bad} pixels are NaN, infinite or beyond float32",
-            "finite values",
-            "replace them, or export the file again",
-        )
+    if bad := count_not_finite(pixels.array):
+        found = f"{bad} pixels are NaN, infinite or beyond float32"
+        yield found, "finite values", "replace them, or export the file again"
     elif key == "label":
         yield from check_label(pixels, datalist)
     elif key == "region":

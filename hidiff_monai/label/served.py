@@ -126,8 +126,8 @@ class ServedBundle:
         """The bundle's temperature belongs to its own weights: others are served without, at its threshold."""
         if weights != self.trained and not is_foreign(self.bundle, weights):
             return {}
-        kept = {"temperature": 1.0, "threshold": self._config.get("threshold", 0.5)}
-        return {key: value for key, value in kept.items() if key in self._config}
+        neutral = {**self._config, "temperature": 1.0}
+        return {key: neutral[key] for key in ("temperature", "threshold") if key in self._config}
 
     def find_case(self, file: str | Path) -> dict[str, Any]:
         """The item of a case, as `open` gives it."""

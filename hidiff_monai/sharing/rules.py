@@ -32,10 +32,11 @@ ZOO_KEYS = {
 # Licences that MONAI recognises when it writes the card of the hub.
 LICENCES = {"Apache-2.0": ("Apache License", "Version 2.0"), "MIT": ("MIT License",)}
 # Of a machine: a whole value, and within an expression or a text, where parts of other paths begin with "/" too.
-ABSOLUTE_PATH = re.compile(r"/|~[\w.-]*/|\\\\|[A-Za-z]:[\\/]")
+HOME_OR_DRIVE = r"~[\w.-]*/|[A-Za-z]:[\\/]"
+ABSOLUTE_PATH = re.compile(rf"/|\\\\|{HOME_OR_DRIVE}")
 PERSONAL_PATH = re.compile(
     r"(?:^|[\s'\"=(\[,`<>{|]|file://)"
-    r"(?:/(?:data|gpfs|homes?|lustre|media|mnt|root|scratch|srv|tmp|Users|Volumes|work)/|~[\w.-]*/|[A-Za-z]:[\\/])"
+    rf"(?:/(?:data|gpfs|homes?|lustre|media|mnt|root|scratch|srv|tmp|Users|Volumes|work)/|{HOME_OR_DRIVE})"
 )
 
 

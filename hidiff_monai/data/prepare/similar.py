@@ -27,12 +27,13 @@ def find_similar(files: Sequence[Path]) -> list[tuple[int, int]]:
     if not readable:
         return []
     positions, bits = np.array(list(readable)), np.array(list(readable.values()), np.float32)
+    numbers_set = bits.sum(axis=1)
     pairs = []
     for start in range(0, len(bits), BLOCK):
-        block = bits[start : start + BLOCK]
-        differing = block @ (1 - bits).T + (1 - block) @ bits.T  # set in one, not in the other
-        first, second = np.nonzero(np.triu(differing <= MAX_BITS, k=start + 1))
-        pairs += [(int(i), int(j)) for i, j in zip(positions[first + start], positions[second], strict=True)]
+        rest, number_set = bits[start:], numbers_set[start:]  # those before have been compared with all
+        differing = number_set[:BLOCK, None] + number_set - 2 * rest[:BLOCK] @ rest.T  # set in one, not in the other
+        first, second = start + np.array(np.nonzero(np.triu(differing <= MAX_BITS, k=1)))
+        pairs += [(int(i), int(j)) for i, j in zip(positions[first], positions[second], strict=True)]
     return pairs
 
 
