@@ -21,6 +21,7 @@ from hidiff_monai.io.command_line import describe_overrides
 SETTINGS = "settings.json"
 WHEREABOUTS = ("bundle_root", "dataset_dir", "datalist_file", "num_workers", "device")  # no figure depends on them
 OWN = {"section", "evaluation_dir", "output_dir", "model_dir", "resume_from", "checkpoint"}  # a run sets them itself
+FITTED = {"temperature": 1.0, "threshold": 0.5}  # to a bundle's weights, on its validation cases; and what is neutral
 BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 
 

@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hidiff_monai.bundle_runs import find_datalist, is_evaluated, require_same_run, train_and_evaluate
+from monai.bundle import ConfigParser
+
+from hidiff_monai.bundle_runs import (
+    FITTED,
+    find_config,
+    find_datalist,
+    is_evaluated,
+    require_same_run,
+    train_and_evaluate,
+)
 from hidiff_monai.data import read_datalist, use_fold
 from hidiff_monai.io import require_writable, write_atomically
 from hidiff_monai.metrics import compare_methods, format_comparison, write_cases, write_summary
@@ -25,8 +34,9 @@ def run_cross_validation(
 ) -> Path | None:
     """Trains and evaluates a bundle on each fold of its datalist, and writes a report of all cases.
 
-    Each case is tested once, by a model that was neither trained nor chosen on it (`use_fold`). Run again, a training
-    that was interrupted goes on, a fold that was evaluated is kept, and what is missing is done.
+    Each case is tested once, by a model that was neither trained nor chosen on it (`use_fold`); and with the neutral
+    threshold and temperature unless others are given, as the bundle's were fitted to its own weights. Run again, a
+    training that was interrupted goes on, a fold that was evaluated is kept, and what is missing is done.
 
     Args:
         bundle: the bundle's folder.
@@ -45,8 +55,13 @@ def run_cross_validation(
             evaluation fails.
     """
     bundle, output_dir = Path(bundle).resolve(), require_writable(output_dir).resolve()
-    overrides = {"bundle_root": bundle, "dataset_dir": Path(dataset_dir).resolve(), **(overrides or {})}
-    file = Path(datalist_file) if datalist_file else find_datalist(bundle, overrides)
+    overrides = {
+        **_neutral(bundle, overrides or {}),
+        "bundle_root": bundle,
+        "dataset_dir": Path(dataset_dir).expanduser().resolve(),
+        **(overrides or {}),
+    }
+    file = Path(datalist_file).expanduser() if datalist_file else find_datalist(bundle, overrides)
     datalist = read_datalist(file)
     names = list(datalist.get("folds", {}))
     chosen = names if folds is None else [str(fold) for fold in folds]
@@ -65,6 +80,17 @@ def run_cross_validation(
         return None
     _require_same(bundle, output_dir, divisions, overrides)  # also those that another machine has begun in the meantime
     return _put_together(evaluations, output_dir, f"{datalist.get('name', bundle.name)}, {len(names)} folds")
+
+
+def _neutral(bundle: Path, overrides: dict[str, Any]) -> dict[str, Any]:
+    """In place of what was fitted on the bundle's validation cases, some of which every fold tests."""
+    own = ConfigParser.load_config_file(find_config(bundle, "evaluate"))
+    neutral = {key: value for key, value in FITTED.items() if key not in overrides and own.get(key, value) != value}
+    for key, value in neutral.items():
+        print(
+            f"{key} {value} in place of the bundle's {own[key]}, which was fitted to its weights; --{key} sets another"
+        )
+    return neutral
 
 
 def _as_text(datalist: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hidiff_monai import cross_validation
 from hidiff_monai.cli import main
 from hidiff_monai.data import read_datalist, write_phantoms
 
@@ -52,6 +53,18 @@ def test_every_case_is_tested_once(folded: Path, tmp_path: Path, capfd: pytest.C
     assert tested == list(zip("012", ids, strict=True))
     trained = read_datalist(output / "fold_0" / "datalist.json")
     assert [case["id"] for case in trained["training"]] == [ids[2]]
+
+
+def test_a_threshold_fitted_on_cases_that_a_fold_tests_is_not_used(
+    folded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = []
+    monkeypatch.setattr(cross_validation, "train_and_evaluate", lambda *run: seen.append(run[2].get("threshold")))
+    for number, given in enumerate(({}, {"threshold": 0.6})):
+        arguments = (folded.parent, tmp_path / str(number), folded, ["0"], given)
+        cross_validation.run_cross_validation(BUNDLE.parent / "chase_db1", *arguments)
+    assert seen == [0.5, 0.6]
+    assert capsys.readouterr().out.count("threshold 0.5 in place of the bundle's 0.7") == 1
 
 
 def test_what_fails_is_named(folded: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

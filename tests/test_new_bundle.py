@@ -130,6 +130,8 @@ def test_volumes_from_folder_to_prediction(
     bundle = tmp_path / "bundles" / "my_hippo"
     assert "size, X × Y × D            32–35 × 50 × 10" in shown and shown.endswith("bundle: bundles/my_hippo\n")
     assert "python -m monai.bundle run training --config_file bundles/my_hippo/configs/train.json" in shown
+    configs = [f"bundles/my_hippo/configs/{name}.json" for name in ("train", "evaluate")]
+    assert f"python -m monai.bundle run --config_file '{json.dumps(configs)}'" in shown
     train, evaluate = read(bundle, "train"), read(bundle, "evaluate")
     assert train["crop_size"] == [35, 50]
     assert train["datalist_file"] == "$@dataset_dir + '/datalist.json'" and train["dataset_dir"] == str(datalist.parent)

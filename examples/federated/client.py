@@ -15,9 +15,10 @@ from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 from hidiff_monai.recipes import federated_client
 
 
-def take_part(bundle: str, settings: dict[str, object], rounds: int, local_epochs: int) -> None:
-    """Trains whenever the server asks."""
+def take_part(bundle: str, settings: dict[str, object], rounds: int, local_epochs: int) -> int:
+    """Trains whenever the server asks; returns how often it did."""
     flare.init()
+    done = 0
     algo = federated_client(bundle, settings, rounds, local_epochs)
     algo.initialize({"CLIENT_NAME": flare.get_site_name()})
     while flare.is_running():
@@ -29,17 +30,14 @@ def take_part(bundle: str, settings: dict[str, object], rounds: int, local_epoch
         steps = trained.statistics[FlStatistics.NUM_EXECUTED_ITERATIONS]
         meta = {FLMetaKey.NUM_STEPS_CURRENT_ROUND: steps}
         flare.send(FLModel(ParamsType.DIFF, trained.weights, metrics=dict(metrics), meta=meta))
+        done += 1
     algo.finalize()
+    return done
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bundle", required=True)
-    parser.add_argument("--settings", required=True, help="JSON files of keys of train.json, with commas between them")
-    parser.add_argument("--rounds", type=int, required=True)
-    parser.add_argument("--local_epochs", type=int, default=1)
-    given = parser.parse_args()
-    keys: dict[str, object] = {}
-    for file in given.settings.split(","):
-        keys |= json.loads(Path(file).read_text(encoding="utf-8"))
-    take_part(given.bundle, keys, given.rounds, given.local_epochs)
+    parser.add_argument("task", type=Path, help="JSON: bundle, settings (keys of train.json), rounds, local_epochs")
+    task = parser.parse_args().task
+    finished = take_part(**json.loads(task.read_text(encoding="utf-8")))
+    task.with_suffix(".rounds").write_text(str(finished))

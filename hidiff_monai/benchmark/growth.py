@@ -27,7 +27,10 @@ def plan_growth(settings: Settings) -> Iterator[Unit]:
 
 
 def measure_growth(settings: Settings, image_size: int, num_samples: int) -> dict[str, Any]:
-    """Peak memory of a whole inference of each form, and a `Measurement` of one step of the refiner, plain."""
+    """Peak memory of a whole inference of each form, and a `Measurement` of one step of the refiner, plain.
+
+    Forms without room for them are named under "skipped"; where that is all of them, there are no "candidates".
+    """
     limit_gib = settings.memory_limit_gib or SHARE * (free_gib() or float("inf"))
     memory: dict[str, Any] = {}
     skipped: dict[str, str] = {}
@@ -38,14 +41,7 @@ def measure_growth(settings: Settings, image_size: int, num_samples: int) -> dic
             continue
         case = Case(name, settings.width, image_size, num_samples, settings.most_threads)
         memory[name] = asdict(measure_peak(case))
-    if not memory:
-        raise ValueError(f"nothing fits at {image_size}^2: {skipped}; expected room for one: raise memory_limit_gib")
-    inputs = make_inputs(1, image_size, settings.width)
-    with thread_count(settings.most_threads):
-        chains = {name: Chain(make_form(WHOLE[name], settings.width), inputs, num_samples) for name in memory}
-        candidates, prepare = take_turns(chains, 1)
-        measured = interleave(candidates, settings.limits, f"{image_size}^2, {count(num_samples, 'sample')}", prepare)
-    return {
+    facts = {
         "part": "growth",
         "image_size": image_size,
         "num_samples": num_samples,
@@ -53,8 +49,15 @@ def measure_growth(settings: Settings, image_size: int, num_samples: int) -> dic
         "width": settings.width,
         "memory": memory,
         "skipped": skipped,
-        **measured.to_dict(),
     }
+    if not memory:
+        return facts
+    inputs = make_inputs(1, image_size, settings.width)
+    with thread_count(settings.most_threads):
+        chains = {name: Chain(make_form(WHOLE[name], settings.width), inputs, num_samples) for name in memory}
+        candidates, prepare = take_turns(chains, 1)
+        measured = interleave(candidates, settings.limits, f"{image_size}^2, {count(num_samples, 'sample')}", prepare)
+    return {**facts, **measured.to_dict()}
 
 
 def guess_peak_gib(name: str, width: int, image_size: int, num_samples: int) -> float:

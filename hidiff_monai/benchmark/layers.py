@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from hidiff_monai import ops
 from hidiff_monai.benchmark.clock import measure_clock_hz
+from hidiff_monai.benchmark.heap import tune_heap
 from hidiff_monai.benchmark.layer_shapes import CYCLES_PER_VECTOR, Layer, choose_layers
 from hidiff_monai.benchmark.settings import Settings, Unit, count
 from hidiff_monai.benchmark.timing import interleave, thread_count
@@ -38,6 +39,7 @@ def plan_layers(settings: Settings) -> Iterator[Unit]:
 @torch.no_grad()
 def measure_layer(layer: Layer, threads: int, settings: Settings) -> dict[str, Any]:
     """One layer: its `Measurement` and the limit of its arithmetic, plain."""
+    tune_heap()  # else the outputs of the large convolutions are mapped anew every time, and packed's are not
     with thread_count(threads):
         measured = interleave(make_candidates(layer), settings.limits, f"{layer.name}, {count(threads, 'thread')}")
     cycles = CYCLES_PER_VECTOR.get(read_processor().family or "") if ops.status().instruction_set == "avx512" else None

@@ -20,7 +20,8 @@ from hidiff_monai.report.manifest import collect_versions
 FILE, FIGURE = "benchmark.json", "benchmark.png"
 FORMAT = 1
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vpopcntdq", "avx512_bf16", "avx512_vnni", "amx_tile")
-MUST_AGREE = ("cpu", "instruction_set", "torch", "git_commit")  # between what is there and what is added
+# between what is there and what is added
+MUST_AGREE = ("cpu", "instruction_set", "torch", "hidiff_monai", "git_commit")
 
 Content = dict[str, Any]
 
@@ -92,5 +93,11 @@ def command_line() -> list[str]:
     return [Path(sys.argv[0]).name, *sys.argv[1:]]
 
 
+def is_measured(unit: dict[str, Any] | None) -> bool:
+    """Whether a unit is there and not one for which no form had room, which another machine load or limit may give."""
+    return unit is not None and ("candidates" in unit or not unit.get("skipped"))
+
+
 def _identity(settings: dict[str, Any], machine: dict[str, Any]) -> dict[str, Any]:
-    return {**settings, **{key: machine.get(key) for key in MUST_AGREE}}
+    measured = {key: value for key, value in settings.items() if key != "memory_limit_gib"}  # moves no figure
+    return {**measured, **{key: machine.get(key) for key in MUST_AGREE}}

@@ -10,7 +10,7 @@ from hidiff_monai.benchmark.figure import draw_results
 from hidiff_monai.benchmark.growth import plan_growth
 from hidiff_monai.benchmark.inference import plan_inference
 from hidiff_monai.benchmark.layers import plan_layers
-from hidiff_monai.benchmark.results import FIGURE, Content, command_line, open_results, write_results
+from hidiff_monai.benchmark.results import FIGURE, Content, command_line, is_measured, open_results, write_results
 from hidiff_monai.benchmark.settings import PARTS, Settings, Unit
 from hidiff_monai.benchmark.step import plan_steps
 from hidiff_monai.benchmark.training_part import plan_training
@@ -41,7 +41,7 @@ def run_benchmark(parts: Sequence[str], settings: Settings, output: str | Path) 
         raise ValueError(f"parts {unknown} are unknown; expected some of {', '.join(PARTS)}, or none of them for all")
     content = open_results(output, settings, command_line())
     units = [unit for part in PARTS if part in (parts or PARTS) for unit in PLANS[part](settings)]
-    missing = [unit for unit in units if unit.key not in content["units"]]
+    missing = [unit for unit in units if not is_measured(content["units"].get(unit.key))]
     if len(missing) < len(units):
         print(f"{len(units) - len(missing)} of {len(units)} units are there already: {output}", file=sys.stderr)
     for number, unit in enumerate(missing, 1):

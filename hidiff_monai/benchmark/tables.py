@@ -49,17 +49,25 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def seconds(value_s: float) -> str:
     """With its unit, three digits: ``1.82 ms``."""
-    for unit, scale in (("s", 1.0), ("ms", 1e3)):
-        if value_s * scale >= 1:
-            return f"{value_s * scale:.3g} {unit}" if value_s * scale < 1000 else f"{value_s * scale:.0f} {unit}"
-    return f"{value_s * 1e6:.3g} us"
+    unit, scale = _unit(value_s)
+    return f"{_digits(value_s * scale)} {unit}"
 
 
 def with_spread(measured: Measurement, name: str) -> str:
-    """``1.82 ms [1.79, 1.90]``."""
+    """``1.82 ms [1.79, 1.90]``, all three in the median's unit."""
     median_s, (low, high) = measured.median_s(name), measured.spread_s(name)
-    scale = 1.0 if median_s >= 1 else 1e3
-    return f"{seconds(median_s)} [{low * scale:.3g}, {high * scale:.3g}]"
+    _, scale = _unit(median_s)
+    return f"{seconds(median_s)} [{_digits(low * scale)}, {_digits(high * scale)}]"
+
+
+def _unit(value_s: float) -> tuple[str, float]:
+    """The largest unit in which three digits are 1 or more, and how many make a second."""
+    units = (("s", 1.0), ("ms", 1e3))
+    return next((unit for unit in units if float(f"{value_s * unit[1]:.3g}") >= 1), ("us", 1e6))
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3g}" if float(f"{value:.3g}") < 1000 else f"{value:.0f}"
 
 
 def _layers(units: list[Row]) -> list[str]:
@@ -128,14 +136,14 @@ def _training(units: list[Row]) -> list[str]:
 def _growth(units: list[Row]) -> list[str]:
     rows = []
     for unit in units:
-        measured = Measurement.from_dict(unit)
         what = ", ".join(
             [f"{unit['image_size']}^2", count(unit["num_samples"], "sample"), count(unit["threads"], "thread")]
         )
-        for name in measured.names:
-            peak = unit["memory"][name]
+        for name, peak in unit["memory"].items():
             added = peak["peak_gib"] - peak["before_gib"]
-            rows.append([what, name, with_spread(measured, name), f"{peak['peak_gib']:.2f}", f"{added:.2f}"])
+            rows.append(
+                [what, name, with_spread(Measurement.from_dict(unit), name), f"{peak['peak_gib']:.2f}", f"{added:.2f}"]
+            )
         rows += [[what, name, f"left out: {why}", "-", "-"] for name, why in unit["skipped"].items()]
     head = ["image", "form", "one step of the refiner", "peak, GiB", "beyond the network, GiB"]
     note = "Memory: resident, of a process that does one whole inference with its segmentor and nothing else."

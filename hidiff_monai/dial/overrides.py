@@ -21,7 +21,7 @@ PLACES = {
 MEASURED = {
     "num_inference_steps": "give --steps",
     "num_samples": "give --samples",
-    "sampler": "leave it out, hard and DDIM are measured",
+    "sampler": "give --samplers",
     "outputs": "leave it out",
 }
 

@@ -160,9 +160,10 @@ def load_subject(
     load_weights(network, file)
     accelerated = accelerate(network.eval(), where)
     is_volume = isinstance(parts["inferer"], VolumeInferer)
-    names, _ = class_names(read_config(folder, "metadata.json"))
+    names, has_background = class_names(read_config(folder, "metadata.json"))
     known = labelled_names(build_part(parser, "datalist_file", keys)) if is_volume else names
-    numbered = [(name, number + is_volume) for number, name in enumerate(names) if name in known]
+    first = int(is_volume or has_background)  # a volume's classes count from 1; a background has the channel 0
+    numbered = [(name, number) for number, name in enumerate(names, start=first) if name in known]
     return Subject(
         bundle=folder,
         checkpoint=file,

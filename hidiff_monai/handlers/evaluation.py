@@ -25,6 +25,7 @@ from hidiff_monai.inferers import (
 from hidiff_monai.io import require_writable, write_atomically
 from hidiff_monai.io.images import brighten
 from hidiff_monai.metrics import (
+    BACKGROUND,
     CaseCalibration,
     ProbabilitySums,
     array_name,
@@ -122,6 +123,11 @@ class EvaluationWriter:
                 f"target_names are {self.target_names}, while the network has {channels['refined']} channels and the "
                 f"labels {channels['label']}; expected a name for each channel, of exclusive classes the background's "
                 "first"
+            )
+        if self._is_exclusive and self.target_names[0] != BACKGROUND:
+            raise ValueError(
+                f"target_names are {self.target_names}, of classes that exclude each other; expected '{BACKGROUND}' "
+                "first, which no average takes in: name the first channel so"
             )
 
     def _score_target(

@@ -22,6 +22,7 @@ from hidiff_monai.metrics import (
     CaseCalibration,
     HalfLevels,
     array_name,
+    coin_toss_nats,
     format_table,
     regions_of_slices,
     score_case,
@@ -139,7 +140,8 @@ class VolumeEvaluationWriter(EvaluationWriter):
         arrays["label"] = upright(masks["label"][..., k], acquired).astype(np.uint8)
         arrays["region"] = np.ones_like(arrays["label"])
         picture = upright(picture_of(image[:1, ..., k], stretch=True), acquired)
-        self._save("arrays", name, arrays, image=picture, threshold=0.5)
+        toss = coin_toss_nats(len(self.class_of))
+        self._save("arrays", name, arrays, image=picture, threshold=0.5, coin_toss_nats=toss)
 
     def _write(self) -> None:
         self.slice_rows = gather_cases(self.slice_rows, _volume_of)

@@ -94,12 +94,12 @@ def remove_unfinished(folder: Path, pattern: str) -> None:
 
 
 def require_writable(folder: str | Path) -> Path:
-    """Makes ``folder`` and proves that a file can be written there.
+    """Makes ``folder``, a leading ``~`` read as one's home, and proves that a file can be written there.
 
     Raises:
         ValueError: when it cannot.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

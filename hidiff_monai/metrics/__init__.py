@@ -4,7 +4,7 @@ from .calibration import brier_score, reliability_bins
 from .calibration_summary import CaseCalibration, read_calibration, write_calibration
 from .calibration_sums import ProbabilitySums, ReliabilityBins, expected_calibration_error
 from .cases import HD95_UNITS, score_case, summarise
-from .comparison import AVERAGE, ComparedScore, compare_methods
+from .comparison import AVERAGE, BACKGROUND, ComparedScore, compare_methods
 from .comparison_table import (
     SCORE_NAMES,
     comparison_csv,
@@ -19,7 +19,14 @@ from .complexity_report import ComplexityReport, Operations, Storage
 from .conventions import DICE_CONVENTIONS, dice_transunet, dice_undefined
 from .masks import class_masks
 from .overlap import ConfusionCounts, accuracy, confusion_counts, dice, iou, recall
-from .retention import ErrorRetention, HalfLevels, area_under_error_retention, error_retention, ideal_curve
+from .retention import (
+    ErrorRetention,
+    HalfLevels,
+    area_under_error_retention,
+    coin_toss_nats,
+    error_retention,
+    ideal_curve,
+)
 from .slices import regions_of_slices, score_slices, select_small
 from .statistics import correlation_interval, paired_bootstrap, paired_wilcoxon, rank_correlation
 from .surface import hd95
@@ -28,6 +35,7 @@ from .temperature import apply_temperature, class_log_loss, fit_temperature, req
 
 __all__ = [
     "AVERAGE",
+    "BACKGROUND",
     "DICE_CONVENTIONS",
     "HD95_UNITS",
     "SCORE_NAMES",
@@ -48,6 +56,7 @@ __all__ = [
     "brier_score",
     "class_log_loss",
     "class_masks",
+    "coin_toss_nats",
     "compare_methods",
     "comparison_csv",
     "comparison_json",

@@ -17,6 +17,7 @@ from .statistics import paired_bootstrap, paired_wilcoxon
 Row = Mapping[str, Any]
 COMPARED = (*DICE_CONVENTIONS, *(name for name in ALL_METRICS if name != "dice"))
 AVERAGE = "average"
+BACKGROUND = "background"  # of classes that exclude each other: scored, but in no average
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class ComparedScore:
 
     Attributes:
         region: where pixels were counted.
-        target: the structure, or "average": a case's mean over the structures that count in it.
+        target: the structure, or "average": a case's mean over the structures that count in it, without a background.
         score: a name of COMPARED; HD95 in mm only where the rows have it.
         unit: "%", or "mm" or "voxels" for HD95.
         methods: their names, the second is compared with the first.
@@ -134,7 +135,8 @@ def _key(row: Row) -> tuple[str, str, str]:
 def _with_average(targets: list[str], values: np.ma.MaskedArray) -> dict[str, np.ma.MaskedArray]:
     """Scores of each target, (targets of the group, seeds, 2, cases); the average first where there are several."""
     single = {target: members[None] for target, members in zip(targets, values, strict=True)}
-    return {AVERAGE: values, **single} if len(targets) > 1 else single
+    structures = [i for i, target in enumerate(targets) if target != BACKGROUND]
+    return {AVERAGE: values[structures], **single} if len(structures) > 1 else single
 
 
 def _scores(row: Row) -> list[float]:

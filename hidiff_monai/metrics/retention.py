@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,3 +112,15 @@ class HalfLevels:
             levels = self.levels[..., k]
             total += np.bincount((levels if where is None else levels[where[..., k]]).ravel(), minlength=len(total))
         return total
+
+
+def coin_toss_nats(structures: int) -> float:
+    """The uncertainty of a pixel that is one class or another, each with one half: where pictures of it are brightest.
+
+    Of K classes that exclude each other, the background among them, it is the mean of their K binary entropies, of
+    which two are then log 2 and the others 0.
+
+    Args:
+        structures: K - 1, without the background; with one it is log 2.
+    """
+    return 2 * math.log(2) / (structures + 1)

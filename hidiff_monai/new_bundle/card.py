@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ Reference to cite: {reference}
 def format_commands(target: Path, datalist: Path, dataset_dir: Path, findings: Findings) -> str:
     """The lines from the check to a prediction."""
     bundle = shlex.quote(str(target))
-    files = ",".join(f"'{target}/configs/{name}.json'" for name in ("train", "evaluate"))
+    files = shlex.quote(json.dumps([f"{target}/configs/{name}.json" for name in ("train", "evaluate")]))
     section = "test" if findings.cases["test"] else "validation"
     option = "" if section == "test" else " --section validation"
     new = "<volumes>" if findings.is_volume else "<pictures>"
@@ -98,7 +99,7 @@ def format_commands(target: Path, datalist: Path, dataset_dir: Path, findings: F
             f"hidiff check {shlex.quote(str(datalist))} {shlex.quote(str(dataset_dir))}",
             f"hidiff benchmark-loader {bundle}/configs/train.json",
             f"{run} training --config_file {bundle}/configs/train.json",
-            f'{run} --config_file "[{files}]"{option}',
+            f"{run} --config_file {files}{option}",
             f"hidiff compare {bundle}/output/evaluation_{section}",
             f"hidiff predict --bundle {bundle} --input {new} --output <masks>",
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from hidiff_monai.bundle_runs import FITTED
 from hidiff_monai.data.inspection import Findings
 from hidiff_monai.data.labels import RULES
 
@@ -51,7 +52,7 @@ def configure(
             if choice.key in config.content:
                 config.set(choice.key, choice.value)
     for config in (configs["evaluate"], inference):
-        for key, neutral in (("temperature", 1.0), ("threshold", 0.5)):  # fitted ones belong to the template's weights
+        for key, neutral in FITTED.items():
             if key in config.content:
                 config.set(key, neutral)
     for config in (train, inference):

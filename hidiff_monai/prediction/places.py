@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ def require_places(source: str | Path, output: str | Path, labels: str | Path | 
     """Makes the output folder.
 
     Raises:
-        ValueError: if input or labels are not there, or the output would mix with one of them.
+        ValueError: if input or labels are not there, or the output would mix with one of them or with another report.
     """
     # a link keeps its name: its target's may name a person
     here = Path(os.path.abspath(Path(str(source)).expanduser()))
@@ -58,7 +59,26 @@ def require_places(source: str | Path, output: str | Path, labels: str | Path | 
         _require_apart(there, _folder_of(place).resolve(), "input")
     if folder is not None:
         _require_apart(there, folder, "labels")
+    _require_own(there)
     return Places(here, require_writable(there), folder)
+
+
+def _require_own(output: Path) -> None:
+    """Page and manifest of something else, an evaluation say, would be replaced."""
+    there = [name for name in ("index.html", "manifest.json") if (output / name).exists()]
+    if there and not (output / "cases").is_dir() and not _is_of_run(output / "manifest.json"):
+        raise ValueError(
+            f"--output {output}: has {there[0]}, which no run of `hidiff predict` has written and this one would "
+            "replace; expected a folder without: choose another"
+        )
+
+
+def _is_of_run(manifest: Path) -> bool:
+    """Whether a run wrote it; one that was stopped early has left nothing else."""
+    try:
+        return "planned" in json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _require_apart(output: Path, folder: Path, name: str) -> None:

@@ -114,8 +114,9 @@ def _doubt(targets: Sequence[Calibration], rows: Sequence[Mapping[str, Any]]) ->
         if (row["method"], row["region"]) == ("refined", region) and row["tp"] + row["fp"] > 0 and "uncertainty" in row
     ]
     head = "<h3>Are the doubtful cases the bad ones?</h3>"
-    if len(known) < FEWEST_CASES:
-        return f"{head}<p>{_count(len(known))} with a mask: too few to say.</p>"
+    cases = len({str(row["case"]) for row in known})
+    if cases < FEWEST_CASES:
+        return f"{head}<p>{_count(cases)} with a mask: too few to say.</p>"
     uncertainty, dice = (np.array([row[key] for row in known], float) for key in ("uncertainty", "dice"))
     names = [str(row["case"]) if len(targets) == 1 else f"{row['case']} {row['target']}" for row in known]
     pictures = _both(lambda theme: doubt_chart(names, uncertainty, dice, theme), "Dice against uncertainty")

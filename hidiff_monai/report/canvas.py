@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,6 @@ from PIL import Image
 
 DOTS_PER_INCH = 130
 HEAT = "inferno"
-MAX_ENTROPY_NATS = math.log(2)
 
 Colour = tuple[int, int, int]
 
@@ -112,20 +110,21 @@ def colour_keys(keys: Iterable[tuple[str, Colour]]) -> list[Patch]:
     return [Patch(color="#" + bytes(rgb).hex(), label=name) for name, rgb in keys]
 
 
-def heat_bar(figure: Figure, left: float, width: float, bottom_in: float = 0.24) -> None:
-    """The scale of an uncertainty at the foot of a figure, 0 to log 2 nats.
+def heat_bar(figure: Figure, left: float, width: float, top: float, bottom_in: float = 0.24) -> None:
+    """The scale of an uncertainty at the foot of a figure.
 
     Args:
-        figure: its pictures use `HEAT` over this range.
+        figure: its pictures use `HEAT` from 0 to the top.
         left: of the panel that it belongs to, as a fraction of the figure's width.
         width: of that panel, likewise.
+        top: what a coin toss has, in nats, see `coin_toss_nats`.
         bottom_in: above the figure's lower edge; the text hangs below it.
     """
     height_in = figure.get_figheight()
     bar = figure.add_axes((left + 0.06 * width, bottom_in / height_in, 0.88 * width, 0.08 / height_in))
-    heat = ScalarMappable(Normalize(0, MAX_ENTROPY_NATS), HEAT)
-    figure.colorbar(heat, cax=bar, orientation="horizontal", ticks=(0, MAX_ENTROPY_NATS))
-    bar.set_xticklabels(("0 sure", "0.69 nats: a coin toss"), color=LIGHTBOX.ink, fontsize=8)
+    heat = ScalarMappable(Normalize(0, top), HEAT)
+    figure.colorbar(heat, cax=bar, orientation="horizontal", ticks=(0, top))
+    bar.set_xticklabels(("0 sure", f"{top:.2f} nats: a coin toss"), color=LIGHTBOX.ink, fontsize=8)
     bar.get_xticklabels()[0].set_horizontalalignment("left")
     bar.get_xticklabels()[1].set_horizontalalignment("right")
     bar.tick_params(length=0, pad=2)

@@ -10,15 +10,16 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from hidiff_monai.metrics import coin_toss_nats
 from hidiff_monai.report.canvas import (
     DOTS_PER_INCH,
     HEAT,
     LIGHTBOX,
-    MAX_ENTROPY_NATS,
     Colour,
     colour_keys,
     heat_bar,
     new_figure,
+    plain_text,
     to_png,
 )
 from hidiff_monai.report.class_maps import (
@@ -35,7 +36,7 @@ PANEL_PX = (300, 270)  # height and width that a panel may fill
 SLOT_PX, GAP_PX, SIDE_PX, HEAD_PX, LINE_PX = 256, 10, 14, 36, 25  # a slot holds a panel, however narrow
 FONT, LEGEND_FONT = 9, 8.5
 KEY_PX, LETTER_PX = 42, 7.8  # what an entry of the legend takes up: its patch and gaps, and each letter
-NOTABLE_NATS = 0.1  # entropy from which on a pixel must not be cut off
+NOTABLE = 0.15  # share of a coin toss's uncertainty from which on a pixel must not be cut off
 DIM_LEVELS = 20  # greys of the image under the masks; fewer make a smaller file
 MAX_NAME = 26  # letters
 
@@ -71,7 +72,7 @@ def case_picture(
         picture: (H, W, 3), uint8.
         prior: (H, W), class numbers, 0 the background.
         refined: (H, W), likewise.
-        entropy: (H, W), nats, 0 to log 2.
+        entropy: (H, W), nats; the mean over the classes, with the background where there are several.
         names: of the classes 1, 2, ..., without the background.
         label: (H, W), class numbers, where there is one.
 
@@ -81,7 +82,8 @@ def case_picture(
     masks = {"prior": prior, "refined": refined} | ({} if label is None else {"label": label})
     _check(picture, masks, entropy, names)
     size = _panel_size(picture.shape[:2])
-    window = structures_window(np.any([mask > 0 for mask in masks.values()], axis=0) | (entropy > NOTABLE_NATS))
+    top = coin_toss_nats(len(names))
+    window = structures_window(np.any([mask > 0 for mask in masks.values()], axis=0) | (entropy > NOTABLE * top))
     shown = {key: resize_classes(mask[window], size) for key, mask in masks.items()}
     ground = _dimmed(resize_photo(np.ascontiguousarray(picture[window]), size))
 
@@ -91,10 +93,10 @@ def case_picture(
         if reference in shown:
             legend = keys[: 4 if len(names) > 1 else 3]  # one class is confused with no other
             panels.append(Panel(title, difference_map(shown["refined"], shown[reference], ground), legend))
-    panels.append(Panel("uncertainty", _heat(entropy[window], size), ()))
+    panels.append(Panel("uncertainty", _heat(entropy[window] / top, size), ()))
     photo = np.concatenate([panel.picture for panel in panels[:3]], axis=1)
     colours = [OTHER_CLASS, *(colour for _, colour in panels[0].legend)]
-    return to_png(_row(panels, size), photo, list(dict.fromkeys(colours)))
+    return to_png(_row(panels, size, top), photo, list(dict.fromkeys(colours)))
 
 
 def structures_window(marked: np.ndarray) -> tuple[slice, slice]:
@@ -172,18 +174,18 @@ def _class_keys(masks: Mapping[str, np.ndarray], names: Sequence[str]) -> list[t
 
 
 def _shortened(name: str) -> str:
-    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
+    return plain_text(name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…")
 
 
-def _heat(entropy: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Entropy as colour, 0 to log 2 nats. Returns (h, w, 3), uint8."""
-    shown = resize_photo(np.ascontiguousarray(entropy, np.float32), size)
-    steps = (63 * np.clip(shown / MAX_ENTROPY_NATS, 0, 1)).round() / 63  # those the palette holds
+def _heat(share: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Uncertainty as colour, from 0 to 1, a coin toss's. Returns (h, w, 3), uint8."""
+    shown = resize_photo(np.ascontiguousarray(share, np.float32), size)
+    steps = (63 * np.clip(shown, 0, 1)).round() / 63  # those the palette holds
     return (255 * colormaps[HEAT](steps)[..., :3]).round().astype(np.uint8)
 
 
-def _row(panels: Sequence[Panel], size: tuple[int, int]) -> Figure:
-    """The panels side by side, placed to the pixel, and the scale of the uncertainty under the last."""
+def _row(panels: Sequence[Panel], size: tuple[int, int], top: float) -> Figure:
+    """The panels side by side, placed to the pixel, and the scale of the uncertainty, 0 to the top, under the last."""
     slot = max(size[1], SLOT_PX)
     columns = [_legend_columns(panel, slot) for panel in panels]
     lines = [math.ceil(len(panel.legend) / number) for panel, number in zip(panels, columns, strict=True)]
@@ -203,7 +205,7 @@ def _row(panels: Sequence[Panel], size: tuple[int, int]) -> Figure:
             labelcolor=LIGHTBOX.ink, handlelength=1.0, handleheight=1.0, columnspacing=1.0, borderpad=0.3,
             handletextpad=0.5, borderaxespad=0.2,
         )  # fmt: skip
-    heat_bar(figure, left / width, slot / width, bottom_in=(foot - 28) / DOTS_PER_INCH)
+    heat_bar(figure, left / width, slot / width, top, bottom_in=(foot - 28) / DOTS_PER_INCH)
     return figure
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hidiff_monai.metrics import array_name, paired_bootstrap, read_cases
+from hidiff_monai.metrics import BACKGROUND, array_name, paired_bootstrap, read_cases
 
 CONFIGS = "bundles/<bundle>/configs"
 EVALUATE_COMMAND = f"python -m monai.bundle run --config_file \"['{CONFIGS}/train.json','{CONFIGS}/evaluate.json']\""
@@ -35,9 +35,9 @@ class Comparison:
     Attributes:
         region: where pixels were counted.
         cases: names, N, in the order of the evaluation.
-        prior: (N,), Dice in [0, 1]; the mean over targets where there are several.
+        prior: (N,), Dice in [0, 1]; the mean over targets where there are several, without a background.
         refined: (N,), likewise.
-        targets: names of the structures, one or more.
+        targets: names of the structures, one or more; of classes that exclude each other "background" too.
         interval: bounds of the 95 % paired bootstrap interval of the mean gain over patients; None for a single one.
     """
 
@@ -151,7 +151,7 @@ def compare(rows: Sequence[dict[str, Any]]) -> Comparison:
     region = FIELD_OF_VIEW if any(row["region"] == FIELD_OF_VIEW for row in rows) else rows[0]["region"]
     dice: dict[str, dict[str, list[float]]] = {"prior": {}, "refined": {}}
     for row in rows:
-        if row["region"] == region and row["method"] in dice:
+        if row["region"] == region and row["method"] in dice and row.get("target") != BACKGROUND:
             dice[row["method"]].setdefault(str(row["case"]), []).append(row["dice"])
     if dice["prior"].keys() != dice["refined"].keys() or not dice["prior"]:
         alone = sorted(dice["prior"].keys() ^ dice["refined"].keys())

@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from hidiff_monai.metrics import coin_toss_nats
 from hidiff_monai.report.canvas import (
     ERROR_COLOURS,
     HEAT,
     LIGHTBOX,
-    MAX_ENTROPY_NATS,
     THEMES,
     Theme,
     busiest_window,
@@ -46,8 +46,10 @@ def overview(arrays: Arrays) -> bytes:
 
     Args:
         arrays: a case of the evaluation folder: image (H, W, 3) uint8; label, region (H, W); prior, refined (H, W)
-            probabilities; entropy (H, W) in nats; threshold, that of both or (2,), of prior and refined.
+            probabilities; entropy (H, W) in nats; threshold, that of both or (2,), of prior and refined; where the
+            entropy is a mean over classes, coin_toss_nats, what a coin toss has of it.
     """
+    top = float(arrays.get("coin_toss_nats", coin_toss_nats(1)))
     prior, refined = masks(arrays)
     errors = error_map(refined, arrays["label"] > 0, arrays["region"] > 0)
     pictures = {
@@ -57,8 +59,8 @@ def overview(arrays: Arrays) -> bytes:
         "error of the refined mask": errors,
         "uncertainty": arrays["entropy"],
     }
-    figure, axes = _two_rows(pictures, busiest_window((prior != refined) & (arrays["region"] > 0), fraction=4))
-    _heat_bar_below(figure, axes[1][-1])
+    figure, axes = _two_rows(pictures, busiest_window((prior != refined) & (arrays["region"] > 0), fraction=4), top)
+    _heat_bar_below(figure, axes[1][-1], top)
     patches = colour_keys(ERROR_COLOURS.items())
     middle = axes[1][3].get_position()
     figure.legend(
@@ -80,8 +82,8 @@ def photograph(arrays: Arrays) -> bytes:
         "refined": arrays["refined"],
         "uncertainty": arrays["entropy"],
     }
-    figure, axes = _two_rows(pictures, busiest_window(arrays["entropy"], fraction=4))
-    _heat_bar_below(figure, axes[1][-1])
+    figure, axes = _two_rows(pictures, busiest_window(arrays["entropy"], fraction=4), coin_toss_nats(1))
+    _heat_bar_below(figure, axes[1][-1], coin_toss_nats(1))
     return to_png(figure, arrays["image"])
 
 
@@ -234,13 +236,13 @@ def _shade_phases(axes: Axes, history: Sequence[Mapping[str, Any]], colours: The
     axes.set_xlim(history[0]["epoch"] - 0.5, history[-1]["epoch"] + 0.5)
 
 
-def _two_rows(pictures: Arrays, window: tuple[slice, slice]) -> tuple[Figure, np.ndarray]:
-    """Whole pictures above, the window of each below; the window is framed in every whole picture."""
+def _two_rows(pictures: Arrays, window: tuple[slice, slice], top: float) -> tuple[Figure, np.ndarray]:
+    """Whole pictures above, the window of each below, which is framed in every whole picture; uncertainty up to top."""
     figure, grid = _grid(2, len(pictures), _aspect(pictures["image"]), foot_in=0.42)
     for i, (name, picture) in enumerate(pictures.items()):
-        is_uncertainty = name == "uncertainty"
-        _show(grid[0, i], picture, name, is_uncertainty)
-        _show(grid[1, i], picture[window], "", is_uncertainty)
+        heat_top = top if name == "uncertainty" else None
+        _show(grid[0, i], picture, name, heat_top)
+        _show(grid[1, i], picture[window], "", heat_top)
         _mark(grid[0, i], window)
     return figure, grid
 
@@ -261,12 +263,12 @@ def _grid(
     return figure, grid
 
 
-def _show(axes: Axes, picture: np.ndarray, title: str, is_uncertainty: bool = False) -> None:
-    """Draw a colour picture as it is, a probability from black to white, an uncertainty as heat."""
+def _show(axes: Axes, picture: np.ndarray, title: str, heat_top: float | None = None) -> None:
+    """Draw a colour picture as it is, a probability from black to white, an uncertainty as heat up to its top."""
     frame(axes, LIGHTBOX)
     axes.set_title(title, color=LIGHTBOX.ink, fontsize=9, pad=4)
-    if is_uncertainty:
-        axes.imshow(picture, cmap=HEAT, vmin=0, vmax=MAX_ENTROPY_NATS, aspect="auto")
+    if heat_top is not None:
+        axes.imshow(picture, cmap=HEAT, vmin=0, vmax=heat_top, aspect="auto")
     else:
         axes.imshow(picture, cmap="gray", vmin=0, vmax=1, aspect="auto")  # (H, W, 3) is drawn as it is
 
@@ -278,9 +280,9 @@ def _mark(axes: Axes, window: tuple[slice, slice]) -> None:
     axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=LIGHTBOX.ink, linewidth=0.9))
 
 
-def _heat_bar_below(figure: Figure, axes: Axes) -> None:
+def _heat_bar_below(figure: Figure, axes: Axes, top: float) -> None:
     place = axes.get_position()
-    heat_bar(figure, place.x0, place.width)
+    heat_bar(figure, place.x0, place.width, top)
 
 
 def masks(arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import date
 from html import escape
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hidiff_monai.io import require_writable, write_atomically
-from hidiff_monai.metrics import read_calibration
+from hidiff_monai.metrics import BACKGROUND, read_calibration
 from hidiff_monai.report import figures
 from hidiff_monai.report.calibration import calibration_section
 from hidiff_monai.report.evaluation import (
@@ -105,8 +106,10 @@ def verdict(comparison: Comparison) -> str:
     where = f"Scored over the region “{comparison.region}”."
     if comparison.refined.max() == 0:
         return f"No refined mask meets its label: too short a training, or images unlike those it trained on. {where}"
-    if comparison.interval is None:
+    if comparison.interval is None and len(gain) == 1:
         return f"A single image has no interval: nothing follows for other images. {where}"
+    if comparison.interval is None:
+        return f"All images are of one patient, so there is no interval: nothing follows for others. {counts} {where}"
     low, high = comparison.interval
     if low > 0:
         says = "The interval lies above 0: on images like these the refiner improves the mean Dice."
@@ -119,7 +122,7 @@ def verdict(comparison: Comparison) -> str:
 
 def _key_figures(comparison: Comparison) -> str:
     prior, refined, gain = (100 * values for values in (comparison.prior, comparison.refined, comparison.gain))
-    interval = "no interval from one image"
+    interval = f"points; no interval from one {'image' if len(gain) == 1 else 'patient'}"
     if comparison.interval is not None:
         low, high = (100 * bound for bound in comparison.interval)
         interval = f"points; 95 % interval {signed(low)} to {signed(high)}"
@@ -157,21 +160,38 @@ def _cases(evaluation_dir: Path, rows: Sequence[Mapping[str, Any]], comparison: 
         case = comparison.cases[i]
         scores = f"Dice {100 * comparison.prior[i]:.2f} → {100 * comparison.refined[i]:.2f} %"
         gallery += f"<h3>{name}: case {escape(case)}</h3>{scores} ({signed(100 * comparison.gain[i])} points)"
-        for arrays in _case_arrays(evaluation_dir, comparison, case):
-            gallery += lightbox(figures.overview(arrays), f"Case {case}: image, prior, refined, errors, uncertainty")
+        for target, arrays in zip(comparison.targets, _case_arrays(evaluation_dir, comparison, case), strict=True):
+            named = f", {target}" if len(comparison.targets) > 1 else ""
+            gallery += f"<p>{escape(target)}</p>" if named else ""
+            content = f"Case {case}{named}: image, prior, refined, errors, uncertainty"
+            gallery += lightbox(figures.overview(arrays), content)
     scored = [row for row in rows if row["method"] == "refined" and row["region"] == comparison.region]
+    shown = next((target for target in comparison.targets if target != BACKGROUND), comparison.targets[0])
     uncertainty, thumbnails = [], []
     for case in comparison.cases:
         targets = _case_arrays(evaluation_dir, comparison, case)
-        told = [float(row["uncertainty"]) for row in scored if row["case"] == case and "uncertainty" in row]
-        uncertainty.append(float(np.mean(told or [_case_uncertainty(arrays) for arrays in targets])))
-        thumbnails.append(figures.thumbnail(targets[0]))
+        uncertainty.append(_told_uncertainty([row for row in scored if row["case"] == case], targets))
+        thumbnails.append(figures.thumbnail(targets[comparison.targets.index(shown)]))
     note = (
         "Below each image, enlarged, the framed part in which the refiner changed the mask most. "
         "In the table, a click on a column's name sorts; uncertainty is the entropy in nats per pixel of the mask."
     )
-    table = case_table(comparison, scored, uncertainty, thumbnails)
+    errors = f"Errors, {shown}" if len(comparison.targets) > 1 else "Errors"
+    table = case_table(comparison, scored, uncertainty, thumbnails, errors)
     return section("cases", "Cases", note, f"{gallery}<h3>All {len(comparison.cases)} cases</h3>{table}")
+
+
+def _told_uncertainty(rows: Sequence[Mapping[str, Any]], targets: Sequence[Mapping[str, np.ndarray]]) -> float:
+    """Nats a pixel of the mask, mean over the structures that have one; NaN where none has.
+
+    Args:
+        rows: of the case's refined masks.
+        targets: its arrays, one a structure.
+    """
+    if not all("uncertainty" in row for row in rows):
+        return float(np.mean([_case_uncertainty(arrays) for arrays in targets]))
+    told = [float(row["uncertainty"]) for row in rows if row["tp"] + row["fp"] > 0]
+    return float(np.mean(told)) if told else math.nan
 
 
 def _case_uncertainty(arrays: Mapping[str, np.ndarray]) -> float:

@@ -82,7 +82,7 @@ def _line(number: int, case: Case, most: float, has_dice: bool, names: Sequence[
     ]
     cells += [number_cell(100 * case_dice(case), digits=1)] if has_dice else []
     sizes = {entry["name"]: _size(entry, unit) for entry in case["classes"]}
-    cells += [number_cell(sizes.get(name, math.nan), digits=1 if unit == "ml" else 0) for name in names]
+    cells += [number_cell(sizes.get(name, math.nan), digits=2 if unit == "ml" else 0) for name in names]
     return f"<tr data-hard='{int(is_hard)}'>{''.join(cells)}</tr>"
 
 
@@ -133,7 +133,7 @@ def _class_table(case: Case) -> str:
     lines = ""
     for entry in case["classes"]:
         pixels, before = entry["pixels"], entry["prior_pixels"]
-        cells = [_grouped(_size(entry, unit), 1 if unit == "ml" else 0)] if unit != "pixels" else []
+        cells = [_grouped(_size(entry, unit), 2 if unit == "ml" else 0)] if unit != "pixels" else []
         cells += [_grouped(pixels), _grouped(before), signed(100 * (pixels / before - 1)) if before else "–"]
         cells += [_grouped(100 * _or_nan(entry.get("dice")), 1)] if has_dice else []
         lines += f"<tr><th scope='row'>{escape(entry['name'])}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hidiff_monai.metrics import (
+    BACKGROUND,
     HD95_UNITS,
     SCORE_NAMES,
     ComparedScore,
@@ -40,6 +41,7 @@ def summary_table(rows: Sequence[Row]) -> str:
     names = [f"{name} ↓" if key in HD95_UNITS else name for key, name in units.items()]
     head = "".join(f"<th scope='col'>{name}</th>" for name in ["", *names, "Micro Dice %", "Images"])
     has_targets = len({score.target for score in scores}) > 1
+    has_patients = any(row.get("patient", row["case"]) != row["case"] for row in rows)
     body = ""
     for (region, target), group in groupby(scores, lambda score: (score.region, score.target)):
         name = f"{region}, {target}" if has_targets else region
@@ -47,7 +49,6 @@ def summary_table(rows: Sequence[Row]) -> str:
         members = list(group)
         inside = [row for row in rows if (row["region"], row.get("target", "")) == (region, target)]
         body += "".join(_method_line(members, inside, number) for number in (0, 1))
-        has_patients = any(row.get("patient", row["case"]) != row["case"] for row in inside)
         body += _difference_lines(members, "patient" if has_patients else "case")
     return f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
@@ -96,24 +97,31 @@ def _line(name: str, cells: Sequence[str], kind: str = "") -> str:
 
 
 def case_table(
-    comparison: Comparison, rows: Sequence[Row], uncertainty: Sequence[float], thumbnails: Sequence[bytes]
+    comparison: Comparison,
+    rows: Sequence[Row],
+    uncertainty: Sequence[float],
+    thumbnails: Sequence[bytes],
+    errors: str = "Errors",
 ) -> str:
     """Every case with its error map; a click on a column's name sorts by it.
 
     Args:
         comparison: the Dice of each case.
-        rows: of the refined mask in the comparison's region, for HD95 and recall.
-        uncertainty: mean entropy in nats, one a case.
+        rows: of the refined mask in the comparison's region, for recall and HD95, in mm where any row has that.
+        uncertainty: mean entropy in nats, one a case; NaN where no mask has a pixel.
         thumbnails: error maps as PNG, one a case.
+        errors: the head of their column.
     """
-    heads = ["Case", "Dice prior %", "Dice refined %", "Gain", "Recall %", "HD95", "Entropy a mask pixel"]
-    head = "<th scope='col'><span class='spread'>Errors</span></th>" + "".join(sort_head(name) for name in heads)
+    distance_key = "hd95_mm" if any(math.isfinite(row.get("hd95_mm", math.nan)) for row in rows) else "hd95"
+    heads = ["Case", "Dice prior %", "Dice refined %", "Gain", "Recall %"]
+    heads += [f"HD95 {HD95_UNITS[distance_key]}", "Entropy a mask pixel"]
+    head = f"<th scope='col'><span class='spread'>{escape(errors)}</span></th>" + "".join(map(sort_head, heads))
     of_case: dict[str, list[Row]] = {}
     for row in rows:
         of_case.setdefault(str(row["case"]), []).append(row)
     body = []
     for i, case in enumerate(comparison.cases):
-        recall, distance = (float(np.mean([row[key] for row in of_case[case]])) for key in ("recall", "hd95"))
+        recall, distance = (_mean_of_defined(of_case[case], key) for key in ("recall", distance_key))
         scores = (100 * comparison.prior[i], 100 * comparison.refined[i])
         image = f"<td><img alt='error map of case {escape(case)}' src='{data_uri(thumbnails[i])}'></td>"
         name = f"<td class='text' data-value='{escape(case)}'>{escape(case)}</td>"
@@ -124,6 +132,12 @@ def case_table(
         f"<div class='cases' tabindex='0'><table class='sortable'><thead><tr>{head}</tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
+
+
+def _mean_of_defined(rows: Sequence[Row], key: str) -> float:
+    """Over the structures of a case that have the score; NaN where none has."""
+    values = [float(row[key]) for row in rows if row.get("target") != BACKGROUND and math.isfinite(row[key])]
+    return float(np.mean(values)) if values else math.nan
 
 
 def sort_head(name: str, sorted_by: str = "") -> str:

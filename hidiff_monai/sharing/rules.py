@@ -5,7 +5,6 @@ The zoo's own words: its CONTRIBUTING.md and ci/verify_bundle.py. Networks and w
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -93,9 +92,9 @@ def keys_have_their_names(bundle: Path) -> str:
 
 def paths_are_nobodys(bundle: Path) -> str:
     """No configuration, and no text, names a folder of the machine it was written on."""
-    files = sorted((bundle / "configs").glob("*.json"))
+    files = sorted(file for file in (bundle / "configs").glob("*") if file.suffix in (".json", ".yaml", ".yml"))
     for file in files:
-        for key, value in _texts(json.loads(file.read_text(encoding="utf-8")), ""):
+        for key, value in _texts(ConfigParser.load_config_file(file), ""):
             if ABSOLUTE_PATH.match(value) or PERSONAL_PATH.search(value):
                 raise ValueError(f"{file.name}: {key} is {value!r}; expected a path below bundle_root: set it so")
     texts = sorted((bundle / "docs").glob("*.md"))

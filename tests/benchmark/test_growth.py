@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from hidiff_monai.benchmark import growth, memory
+from hidiff_monai.benchmark.figure import draw_results
 from hidiff_monai.benchmark.growth import guess_peak_gib, measure_growth
 from hidiff_monai.benchmark.memory import Case, Peak, measure_peak
+from hidiff_monai.benchmark.results import is_measured
 from hidiff_monai.benchmark.settings import Settings
+from hidiff_monai.benchmark.tables import format_results
 
 TINY = Settings().quick()
 
@@ -29,8 +32,15 @@ def test_what_does_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     unit = measure_growth(settings, 64, 1)
     assert list(unit["candidates"]) == list(unit["memory"]) == ["compiled", "clean fp32"]
     assert list(unit["skipped"]) == ["eager"] and "needs about 1.0 GiB" in unit["skipped"]["eager"]
-    with pytest.raises(ValueError, match="nothing fits at 64.*raise memory_limit_gib"):
-        measure_growth(Settings(**{**vars(TINY), "memory_limit_gib": 0.5}), 64, 1)
+
+
+def test_a_size_that_fits_in_no_form_is_told_and_measured_once_there_is_room() -> None:
+    nothing = measure_growth(Settings(**{**vars(TINY), "memory_limit_gib": 0.5}), 64, 1)
+    assert list(nothing["skipped"]) == ["compiled", "clean fp32", "eager"] and not is_measured(nothing)
+    machine = {"cpu": "x", "clock_ghz": None, "cpu_count": 2, "torch": "2", "instruction_set": "none"}
+    content = {"machine": machine, "units": {"growth/64^2, 1 samples": nothing}}
+    assert format_results(content).count("left out: needs about 1.0 GiB, allowed are 0.5") == 3
+    assert draw_results(content) is None
 
 
 def test_free_memory_is_plausible() -> None:

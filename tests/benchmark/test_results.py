@@ -15,7 +15,7 @@ from hidiff_monai.benchmark.forms import CLEAN, EMULATION, PACKED, PACKED_AVX2, 
 from hidiff_monai.benchmark.load import Load
 from hidiff_monai.benchmark.results import describe_machine, open_results, read_results, write_results
 from hidiff_monai.benchmark.settings import Settings
-from hidiff_monai.benchmark.tables import format_results, seconds, table
+from hidiff_monai.benchmark.tables import format_results, seconds, table, with_spread
 from hidiff_monai.benchmark.timing import Measurement
 
 QUIET, BUSY = Load(9.0, 2.0, 0.0, 0.1, 2.0), Load(9.0, 1.1, 0.9, 2.0, 2.5)
@@ -136,10 +136,23 @@ def test_columns_line_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value_s", "text"), [(12.345, "12.3 s"), (1234.0, "1234 s"), (0.001824, "1.82 ms"), (0.0000305, "30.5 us")]
+    ("value_s", "text"),
+    [
+        (12.345, "12.3 s"),
+        (1234.0, "1234 s"),
+        (0.9996, "1 s"),
+        (0.001824, "1.82 ms"),
+        (0.0009997, "1 ms"),
+        (0.0000305, "30.5 us"),
+    ],
 )
 def test_seconds_have_units(value_s: float, text: str) -> None:
     assert seconds(value_s) == text
+
+
+def test_a_spread_is_in_the_unit_of_its_median() -> None:
+    measured = Measurement({"packed": [180e-6, 182e-6, 184e-6]}, QUIET)
+    assert with_spread(measured, "packed").startswith("182 us [18")
 
 
 def test_the_figure_has_a_panel_for_what_is_there() -> None:

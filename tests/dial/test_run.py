@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +20,7 @@ from hidiff_monai.cli import main
 from hidiff_monai.data import write_phantoms
 from hidiff_monai.dial import run as run_module
 from hidiff_monai.dial.run import run_dial
-from hidiff_monai.dial.subject import load_subject
+from hidiff_monai.dial.subject import Case, load_subject
 from hidiff_monai.prediction import Budget, run_prediction
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
@@ -217,6 +218,35 @@ def test_a_prediction_under_a_budget_reads_what_was_measured(
     assert manifest["steps"] == (2 if second.mean() > first.mean() + tie else 1)
     assert manifest["budget"]["dial_dice"] == rows[("hard", manifest["steps"], 1)]["dice_mean"]
     assert manifest["budget"]["dial_section"] == "validation"
+
+
+def test_exclusive_classes_are_scored_without_their_background(
+    tmp_path: Path, make_case: Callable[[str], dict[str, Any]]
+) -> None:
+    arguments = make_case("drive")
+    folder = shutil.copytree(BUNDLES / "drive" / "configs", tmp_path / "discs" / "configs").parent
+    metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    channels = {"0": "background", "1": "disc", "2": "cup"}
+    metadata["network_data_format"]["outputs"]["pred"]["channel_def"] = channels
+    (folder / "configs" / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
+    classes = {"segmentor#num_targets": 3, "refiner#num_targets": 3, "network_def#exclusive": True}
+    overrides = {**OVERRIDES, **classes}
+    parser = ConfigParser()
+    parser.read_config(folder / "configs" / "inference.json")
+    parser.update({**overrides, "device": torch.device("cpu")})
+    torch.save(parser.get_parsed_content("network").state_dict(), tmp_path / "model.pt")
+    subject = load_subject(
+        folder, arguments["dataset_dir"], arguments["datalist_file"], checkpoint=tmp_path / "model.pt",
+        device="cpu", overrides=overrides,
+    )  # fmt: skip
+    assert (subject.targets, subject.channels) == (["disc", "cup"], [1, 2])
+    label = torch.zeros(3, 4, 4)
+    label[0, 0], label[1, 1:], label[2, 3] = 1, 1, 0
+    nothing = torch.zeros(1, 3, 4, 4)
+    nothing[:, 0] = 1
+    case = Case("a", torch.zeros(3, 4, 4), label)
+    assert subject.score({"refined": label[None]}, case) == 1
+    assert subject.score({"refined": nothing}, case) == 0.5  # the disc missed; the absent cup rightly not found
 
 
 def test_cases_without_labels_and_a_folder_without_bundle_are_told(

@@ -71,7 +71,7 @@ def test_two_sites_train_one_network(python_with_flare: str, sites: list[Path], 
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert done.stdout.count("Aggregated 2/2 results") == 2
-    model = tmp_path / "ws" / "drive" / "model.pt"
+    model = tmp_path / "ws" / "drive.pt"
     assert done.stdout.splitlines()[-1] == f"model: {model}"
     network = build_federated_network(BUNDLE, NETWORK)
     network.load_state_dict(torch.load(model, weights_only=True), strict=True)

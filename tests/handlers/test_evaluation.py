@@ -116,6 +116,8 @@ def test_exclusive_classes_are_scored_as_they_are_delivered(tmp_path: Path) -> N
     assert scores["a", "prior"] == scores["a", "refined"] == (16, 0, 0)
     assert scores["b", "refined"] == scores["background", "refined"] == (0, 0, 0)
     assert writer.calibration[1].retention.error_rate == 0
+    with pytest.raises(ValueError, match="expected 'background' first"):
+        run(EvaluationWriter(tmp_path, ["a", "background", "b"]), [(item, output)], network)
 
 
 @pytest.mark.parametrize("names", [["vessel", "disc"], []])

@@ -56,3 +56,11 @@ def test_list_images_refuses_names_whose_masks_would_clash(tmp_path: Path) -> No
         (tmp_path / name).touch()
     with pytest.raises(ValueError, match=r"\['a'\]"):
         list_images(tmp_path)
+
+
+def test_a_folder_below_the_home_is_no_folder_called_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell leaves ``--output=~/x`` as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert require_writable("~/x") == tmp_path / "x"
+    assert not (tmp_path / "~").exists()

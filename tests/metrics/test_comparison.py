@@ -185,3 +185,15 @@ def test_latex_rows_of_several_targets_have_a_column_each():
     names = [name.split("$")[0] for name in lines[1].split(" & ")]
     assert names == ["% Method", "average Dice", "average HD95 voxels", "liver Dice", r"left\_kidney Dice"]
     assert lines[2].count("&") == 4
+
+
+def test_a_background_is_scored_but_in_no_average():
+    """Of classes that exclude each other: nearly every pixel of it is right, whatever the structures are."""
+    names = ("background", "disc", "cup")
+    rows = _evaluation(0, names)
+    compared = compare_methods([rows])
+    assert [one.target for one in compared if one.score == "dice"] == ["average", *names]
+    expected = np.mean([_values(rows, "refined", target=target).mean() for target in names[1:]])
+    assert _find(compared, "dice", "average").means[1] == pytest.approx(100 * expected)
+    only = compare_methods([[row for row in rows if row["target"] != "cup"]])
+    assert "average" not in {one.target for one in only}

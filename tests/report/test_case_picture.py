@@ -2,8 +2,10 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from hidiff_monai.inferers.bernoulli import binary_entropy
 from hidiff_monai.report import case_picture as draw
 from hidiff_monai.report.canvas import ERROR_COLOURS, HEAT
 from hidiff_monai.report.case_picture import (
@@ -191,3 +193,19 @@ def test_overlay_leaves_the_background_alone():
 def test_class_colours_differ_from_each_other():
     distances = [np.abs(np.subtract(a, b)).sum() for a in CLASS_COLOURS for b in CLASS_COLOURS if a != b]
     assert len(set(CLASS_COLOURS)) == 16 and min(distances) > 40
+
+
+@pytest.mark.parametrize("structures", [2, 8])
+def test_a_coin_toss_between_two_classes_is_brightest_however_many_there_are(case, structures):
+    """The mean over the classes falls with their number; the picture must not look surer for it."""
+    probability = torch.tensor([0.5, 0.5] + [0.0] * (structures - 1))
+    tossed = float(binary_entropy(probability).mean())
+    entropy = np.where(case["entropy"] > 0, tossed, 0)
+    shown = pixels(case_picture(**{**case, "entropy": entropy}, names=[*"abcdefgh"[:structures]]))
+    assert is_near(panel(shown, 5)[100, 260], (252, 255, 164))
+    half = pixels(case_picture(**{**case, "entropy": entropy / 2}, names=[*"abcdefgh"[:structures]]))
+    assert not is_near(panel(half, 5)[100, 260], (252, 255, 164), tolerance=40)
+
+
+def test_names_are_not_read_as_mathematics(case):
+    assert case_picture(**case, names=[r"$\frac$", "$x_1$"])

@@ -37,6 +37,15 @@ def test_compare_takes_the_mean_over_targets():
     assert comparison.array_names("1") == ["1_a", "1_b"]
 
 
+def test_compare_leaves_a_background_out_of_the_mean():
+    row = {"case": "1", "region": "whole image"}
+    dice = {("prior", "background"): 0.99, ("prior", "a"): 0.4, ("refined", "background"): 1.0, ("refined", "a"): 0.9}
+    rows = [{**row, "method": method, "target": target, "dice": value} for (method, target), value in dice.items()]
+    comparison = compare(rows)
+    assert (comparison.prior[0], comparison.refined[0]) == (0.4, 0.9)
+    assert comparison.array_names("1") == ["1_background", "1_a"]
+
+
 def test_compare_refuses_a_lone_case(evaluation_dir):
     rows = [row for row in read_rows(evaluation_dir) if (row["case"], row["method"]) != ("02", "prior")]
     with pytest.raises(ValueError, match="'02'"):

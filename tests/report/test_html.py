@@ -55,6 +55,8 @@ def test_headline_claims_no_more_than_the_interval():
     single = comparison_of(0.02, interval=None)
     assert headline(single).startswith("On 1 image ") and "interval" not in headline(single)
     assert "nothing follows" in verdict(single)
+    one_patient = comparison_of(0.02, 0.04, interval=None)
+    assert "All images are of one patient" in verdict(one_patient) and "2 of 2 images gain" in verdict(one_patient)
     touching = replace(loss, interval=(-0.04, 0.0))
     assert "do not show" in verdict(touching) and "loss" not in headline(touching)
 
@@ -172,3 +174,38 @@ def test_a_folder_that_cannot_be_written(evaluation_dir, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ValueError, match="file: cannot be written"):
         write_report(tmp_path / "file", evaluation_dir)
+
+
+@pytest.fixture
+def two_structures(evaluation_dir):
+    """The same evaluation as of two structures, of which the second is absent in the first case, marked nowhere."""
+    rows = read_rows(evaluation_dir)
+    several = []
+    for target in ("liver", "spleen"):
+        for row in rows:
+            is_absent = target == "spleen" and row["case"] == "01"
+            gone = {"tp": 0, "fp": 0, "fn": 0, "hd95": np.nan, "recall": np.nan, "uncertainty": 900.0}
+            several.append(
+                {**row, "target": target, "patient": "p1", "uncertainty": 0.25, **(gone if is_absent else {})}
+            )
+    write_cases(several, evaluation_dir)
+    for file in sorted((evaluation_dir / "arrays").glob("*.npz")):
+        for target in ("liver", "spleen"):
+            shutil.copy(file, file.with_name(f"{file.stem}_{target}.npz"))
+    return evaluation_dir
+
+
+def test_a_structure_that_nothing_marked_makes_no_case_unsure(two_structures, tmp_path):
+    text = write_report(tmp_path / "r.html", two_structures).read_text(encoding="utf-8")
+    line = re.search(r"data-value='01'.*?</tr>", text).group()
+    assert line.count("0.250") == 1 and "–" not in line  # what the liver has stands alone, its HD95 and recall, too
+
+
+def test_pictures_of_several_structures_are_named(two_structures, tmp_path):
+    text = write_report(tmp_path / "r.html", two_structures).read_text(encoding="utf-8")
+    assert "01, liver: image" in text and "01, spleen: image" in text and "Errors, liver" in text
+
+
+def test_patients_are_counted_as_patients_on_average_too(two_structures):
+    table = summary_table(read_rows(two_structures))
+    assert "1 patient<" in table and "case" not in table

@@ -143,6 +143,11 @@ def widen(bundle: Path) -> None:
             "train.json: dataset_dir is '/home/ann/drive'; expected a path below bundle_root",
         ),
         (
+            lambda bundle: (bundle / "configs" / "mine.yaml").write_text("dataset_dir: /home/ann/drive\n"),
+            "paths",
+            "mine.yaml: dataset_dir is '/home/ann/drive'; expected a path below bundle_root",
+        ),
+        (
             lambda bundle: edit(bundle / "configs" / "train.json", bundle_root="/gpfs2/ann/drive"),
             "paths",
             "train.json: bundle_root is '/gpfs2/ann/drive'; expected a path below bundle_root",
