@@ -163,6 +163,7 @@ def test_what_looks_like_ct_gets_a_window(tmp_path: Path) -> None:
         metadata
     )
     assert train["train"]["preprocessing"]["transforms"].startswith("$slice_transforms(2, @intensity_window)")
+    assert "intensity=0.2," in train["train"]["augmentation"]  # the template's 0.4 is of a deviation of 1
     assert train["validate"]["preprocessing"]["transforms"] == "$volume_transforms(@intensity_window)"
     assert inference["preprocessing"]["transforms"].endswith("_transforms(@intensity_window)")
     require_true_metadata(bundle, tmp_path)

@@ -118,7 +118,8 @@ def read_datalist(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path}: holds none of {list(SECTIONS)}; expected at least one: see data_lists/drive.json")
     for name in SECTIONS:
         _require_cases(path, name, datalist.get(name, []))
-    return datalist
+    known = {name: [_without_null(case) for case in datalist[name]] for name in SECTIONS if name in datalist}
+    return {**datalist, **known}
 
 
 def require_folder(dataset_dir: str | Path, name: str = "dataset_dir") -> Path:
@@ -132,6 +133,11 @@ def require_folder(dataset_dir: str | Path, name: str = "dataset_dir") -> Path:
 def absolute_paths(case: dict[str, Any], root: Path) -> dict[str, Any]:
     """Returns the case with its files as absolute paths; every other key is kept."""
     return {key: str(root / value) if key in FILE_KEYS else value for key, value in case.items()}
+
+
+def _without_null(case: dict[str, Any]) -> dict[str, Any]:
+    """A patient or sequence of null says as little as none; as a name it would be one that all such cases share."""
+    return {key: value for key, value in case.items() if key not in ("patient", "sequence") or value is not None}
 
 
 def _require_cases(path: str | Path, section: str, cases: Any) -> None:

@@ -37,7 +37,7 @@ def compile_forwards(device: torch.device, *networks: nn.Module) -> None:
         raise ValueError(
             f"compile_networks is True, but torch.compile fails on {device} ({type(error).__name__}: "
             f"{str(error).strip().partition(chr(10))[0]}); expected a C++ compiler on a CPU, Triton on a GPU: install "
-            "it (apt install g++), or set compile_networks to false"
+            "it (apt install g++), or set train#trainer#compile_networks to false"
         ) from error
     for network in networks:
         network.compile()

@@ -225,7 +225,8 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         if not prior.isfinite().all():
             raise ValueError(
                 f"the segmentor's mask is NaN in epoch {self.state.epoch}, iteration {self.state.iteration}: check the "
-                "images for NaN (hidiff check), lower the learning rate, set max_grad_norm, or turn amp off"
+                "images for NaN (hidiff check), lower the learning rate, set train#trainer#max_grad_norm, or turn "
+                "amp off"
             )
         timesteps = torch.multinomial(self.timestep_weights, len(labels), replacement=True).to(labels.device)
         sample = self.network.scheduler.add_noise(labels, prior, timesteps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, cast
@@ -41,6 +42,7 @@ from hidiff_monai.metrics import (
 from hidiff_monai.networks import HiDiff
 
 WHOLE, FIELD_OF_VIEW = "whole image", "field of view"
+LARGEST_CHAIN = 1024  # pixels of a side
 
 
 class EvaluationWriter:
@@ -57,7 +59,7 @@ class EvaluationWriter:
         threshold: probability above which a pixel is foreground, before any temperature; of a network with exclusive
             classes each pixel is the likeliest's instead.
         temperature: that the refined probability was scaled with; it moves no mask.
-        trajectory_cases: the first so many cases have their reverse chain written too.
+        trajectory_cases: the first so many cases have their reverse chain written too; of large images the middle's.
         inferer: draws that chain.
     """
 
@@ -105,7 +107,8 @@ class EvaluationWriter:
             arrays[f"{method}_mask"] = class_masks(arrays[method], threshold, self._is_exclusive).numpy()
         region = _array(item["region"])[0] > 0.5 if "region" in item else None
         picture = picture_of(item.get("picture", output[Keys.IMAGE]), stretch="picture" not in item)
-        trajectory = self._trajectory(engine, output)
+        shown = _part_shown(engine, picture.shape[:2])
+        trajectory = self._trajectory(engine, output[Keys.IMAGE][(slice(None), *shown)])
         for channel, target in enumerate(self.target_names):
             maps = {key: value[channel] for key, value in arrays.items()}
             self._score_target(case, target, maps, region)
@@ -114,7 +117,7 @@ class EvaluationWriter:
             thresholds = np.array([*self.thresholds.values()])
             self._save("arrays", name, _for_report(maps, region), image=picture, threshold=thresholds)
             if trajectory is not None:
-                self._save_trajectory(name, trajectory, channel, image=picture, label=maps["label"] > 0.5)
+                self._save_trajectory(name, trajectory, channel, picture[shown], maps["label"][shown] > 0.5)
 
     def _require_targets(self, arrays: dict[str, np.ndarray]) -> None:
         channels = {key: len(arrays[key]) for key in ("refined", "label")}
@@ -156,16 +159,15 @@ class EvaluationWriter:
         retention = error_retention(maps["entropy"], maps["refined_mask"], truth, inside)
         return CaseCalibration(case, target, WHOLE if region is None else FIELD_OF_VIEW, sums, retention)
 
-    def _trajectory(self, engine: SupervisedEvaluator, output: dict[str, torch.Tensor]) -> Trajectory | None:
+    def _trajectory(self, engine: SupervisedEvaluator, image: torch.Tensor) -> Trajectory | None:
         if self._trajectories_left == 0:
             return None
         self._trajectories_left -= 1
-        image = output[Keys.IMAGE][None].to(engine.state.device)
-        network = cast(HiDiff, engine.network)
-        window = getattr(getattr(engine, "inferer", None), "window", None)
-        size = window.image_size if isinstance(window, ResizeInferer) else list(image.shape[2:])
+        network, window = cast(HiDiff, engine.network), _window_of(engine)
+        size = window.image_size if isinstance(window, ResizeInferer) else list(image.shape[1:])
         with eval_mode(network):  # the evaluator's own ended with its forward pass
-            return self.inferer.sample(resize_by_area(image, size), network)[1]
+            resized = resize_by_area(image[None].to(engine.state.device), size)
+            return self.inferer.sample(resized, network)[1]
 
     def _save_trajectory(
         self, name: str, trajectory: Trajectory, channel: int, image: np.ndarray, label: np.ndarray
@@ -202,6 +204,21 @@ def identity(item: dict[str, Any]) -> dict[str, str]:
     """A row's "case" and "patient" (or video sequence; where both are unknown, the case) of a batch item."""
     known = (item[key] for key in ("patient", "sequence", "id") if key in item)
     return {"case": str(item["id"]), "patient": str(next(known))}
+
+
+def _window_of(engine: SupervisedEvaluator) -> Any:
+    return getattr(getattr(engine, "inferer", None), "window", None)
+
+
+def _part_shown(engine: SupervisedEvaluator, size: Sequence[int]) -> tuple[slice, ...]:
+    """What of an image has its chain drawn: all where the network sees a smaller copy, else at most its middle.
+
+    The chain runs in one piece, windows or not, in the trained form: 2 to 3 GiB a megapixel.
+    """
+    if isinstance(_window_of(engine), ResizeInferer):
+        return tuple(slice(0, side) for side in size)
+    firsts = [max(side - LARGEST_CHAIN, 0) // 2 for side in size]
+    return tuple(slice(first, first + LARGEST_CHAIN) for first in firsts)
 
 
 def _for_report(maps: dict[str, np.ndarray], region: np.ndarray | None) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from hidiff_monai.handlers.output import output_items, output_losses
 
 NOISE_MARGIN = 1.25
 NEGLIGIBLE = 1e-3
+NOTHING_LABELLED = "no pixel of the labels is foreground"
 MASKS = {"segmentor": "prior", "refiner": Keys.PRED}
 
 
@@ -22,18 +23,22 @@ class HealthCheck:
     """Stops a training whose loss is not finite, or whose masks are empty, full or noise.
 
     The loss is watched in every mini-batch. The masks of the segmentor (*prior* of the trainer's output) and of the
-    refiner (*pred*), thresholded at 1/2, are counted over every epoch, in all processes together, and judged from
-    ``patience`` epochs on.
+    refiner (*pred*), thresholded at 1/2, are counted over every epoch, in all processes together, and judged after it.
+    A training on few images has epochs of a few mini-batches, from which no network has learnt anything yet: of masks
+    both numbers must be reached.
 
     Args:
         patience: consecutive epochs in which the masks may be collapsed before the training is stopped.
+        patience_iterations: consecutive mini-batches, likewise.
         exclusive: true where the first of K >= 2 channels is the background; all others together are judged.
     """
 
-    def __init__(self, patience: int = 3, exclusive: bool = False) -> None:
+    def __init__(self, patience: int = 3, exclusive: bool = False, patience_iterations: int = 500) -> None:
         self.patience = patience
+        self.patience_iterations = patience_iterations
         self.exclusive = exclusive
         self._bad_epochs = 0
+        self._bad_iterations = 0
         self._counts: dict[str, torch.Tensor] = {}
         self.logger = logging.getLogger(__name__)
 
@@ -44,12 +49,13 @@ class HealthCheck:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._judge)
 
     def state_dict(self) -> dict[str, int]:
-        """The consecutive bad epochs so far."""
-        return {"bad_epochs": self._bad_epochs}
+        """The consecutive bad epochs and mini-batches so far."""
+        return {"bad_epochs": self._bad_epochs, "bad_iterations": self._bad_iterations}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Takes up an earlier count."""
         self._bad_epochs = state["bad_epochs"]
+        self._bad_iterations = state.get("bad_iterations", 0)  # states of before count epochs only
 
     def _reset(self) -> None:
         self._counts = {name: torch.zeros(4, dtype=torch.long) for name in MASKS}
@@ -59,8 +65,8 @@ class HealthCheck:
             if not math.isfinite(value):
                 raise ValueError(
                     f"{key} is {value} in epoch {engine.state.epoch}, iteration {engine.state.iteration}; "
-                    "expected a finite number: lower the learning rate, set max_grad_norm, or turn amp off, then "
-                    "train into another output_dir"
+                    "expected a finite number: lower the learning rate, set train#trainer#max_grad_norm, or turn amp "
+                    "off, then train into another output_dir"
                 )
         for item in output_items(engine.state.output):
             label = self._foreground(item[Keys.LABEL])
@@ -82,9 +88,11 @@ class HealthCheck:
         self._counts = {name: cast(torch.Tensor, idist.all_reduce(counts)) for name, counts in self._counts.items()}
         fault = self._fault()
         self._bad_epochs = self._bad_epochs + 1 if fault else 0
+        self._bad_iterations = self._bad_iterations + (engine.state.epoch_length or 0) if fault else 0
         if fault is None:
             return
-        if self._bad_epochs >= self.patience:
+        has_learnt_enough = self._bad_iterations >= self.patience_iterations or fault == NOTHING_LABELLED
+        if self._bad_epochs >= self.patience and has_learnt_enough:
             raise ValueError(
                 f"{fault}, in {self._bad_epochs} epochs up to epoch {engine.state.epoch}: check that image and label "
                 "belong together (hidiff check), that images lie in the range the network expects, and the learning "
@@ -94,7 +102,7 @@ class HealthCheck:
 
     def _fault(self) -> str | None:
         if all(counts[1] == 0 for counts in self._counts.values()):
-            return "no pixel of the labels is foreground"
+            return NOTHING_LABELLED
         for name, counts in self._counts.items():
             fault = describe_collapse(*counts.tolist())
             if fault is not None:

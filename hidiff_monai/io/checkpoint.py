@@ -24,7 +24,7 @@ def save_checkpoint(state: dict[str, Any], path: str | Path) -> None:
     if broken is not None:
         raise ValueError(
             f"{path}: not written, {broken} holds NaN or infinity; expected finite weights: lower the learning "
-            "rate, set max_grad_norm or turn amp off, then train into another output_dir"
+            "rate, set train#trainer#max_grad_norm or turn amp off, then train into another output_dir"
         )
     with write_atomically(path) as temporary:
         torch.save(state, temporary)

@@ -12,6 +12,7 @@ from hidiff_monai.data.labels import RULES
 from .plan import CHANNELS, Choice
 from .template import Config
 
+WINDOW_INTENSITY = 0.2  # shift and relative contrast of images between 0 and 1, as in the synapse bundle
 REFERENCE = (
     "T. Chen, C. Wang, Z. Chen, Y. Lei, H. Shan: HiDiff: Hybrid Diffusion Framework for Medical Image Segmentation. "
     "IEEE Transactions on Medical Imaging, 2024"
@@ -92,6 +93,8 @@ def _set_window(train: Config, inference: Config, window: list[int] | None, acqu
             config.content.pop("intensity_window", None)
         elif "intensity_window" not in config.content:
             config.insert_after(neighbour, "intensity_window", window)
+    if window is not None and "intensity=" in train.get("train#augmentation"):  # a template's is of a deviation of 1
+        train.substitute("train#augmentation", r"intensity=[\d.]+", f"intensity={WINDOW_INTENSITY}")
     train.substitute("validate#preprocessing#transforms", r"(?<=_transforms)\([^()]*\)", f"({argument})")
     arguments = ", ".join(filter(None, (argument, "acquired=True" if acquired else "")))
     inference.substitute("preprocessing#transforms", r"(?<=_transforms)\([^()]*\)", f"({arguments})")

@@ -104,6 +104,15 @@ def test_leakage_by_id_and_by_patient(phantoms, tmp_path, key):
     assert len(load_datalist(path, phantoms.parent, "test", check_leakage=False)) == 2
 
 
+def test_cases_of_unknown_patients_share_none(phantoms, tmp_path):
+    def forget(datalist):
+        for section in ("training", "validation", "test"):
+            datalist[section][0]["patient"] = None
+
+    path = _edited(phantoms, tmp_path, forget)
+    assert "patient" not in load_datalist(path, phantoms.parent, "test")[0]
+
+
 def test_leakage_by_content_of_a_renamed_copy(phantoms, tmp_path):
     shutil.copytree(phantoms.parent, tmp_path / "set")
     copy = tmp_path / "set" / "test/images/02_test.tif"

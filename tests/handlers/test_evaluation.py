@@ -13,7 +13,7 @@ import torch
 from ignite.engine import Engine, State
 from torch import nn
 
-from hidiff_monai.handlers import EvaluationWriter
+from hidiff_monai.handlers import EvaluationWriter, evaluation
 from hidiff_monai.inferers import BernoulliDiffusionInferer, ResizeInferer
 
 
@@ -228,6 +228,22 @@ def test_a_trajectory_is_drawn_at_the_size_at_which_masks_are(tmp_path: Path, ma
     expected = inferer.sample(image, network.eval())[1].estimates[:, 0, 0]
     assert expected.shape == (2, 8, 8) and chain["estimates"].shape == (2, 4, 4) == chain["states"][1:].shape
     assert np.array_equal(chain["estimates"], expected[:, 1::2, 1::2].numpy())  # the nearest of each two
+
+
+def test_a_trajectory_of_a_large_image_is_its_middle_s(
+    tmp_path: Path, make_network: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole, a photograph of 12 megapixels would take the memory of a workstation."""
+    monkeypatch.setattr(evaluation, "LARGEST_CHAIN", 2)
+    network = make_network()
+    inferer = BernoulliDiffusionInferer(num_inference_steps=2, sampler="ddim", seed=4)
+    item, output = case("a", "picture")
+    run(EvaluationWriter(tmp_path, ["vessel"], trajectory_cases=1, inferer=inferer), [(item, output)], network)
+    chain = np.load(tmp_path / "trajectory" / "a.npz")
+    expected = inferer.sample(output["image"][None, :, 1:3, 1:3], network.eval())[1].estimates[:, 0, 0]
+    assert chain["image"].shape == (2, 2, 3) and np.array_equal(chain["estimates"], expected.numpy())
+    assert np.array_equal(chain["label"], LABEL[0, 1:3, 1:3].numpy())
+    assert np.load(tmp_path / "arrays" / "a.npz")["refined"].shape == (4, 4)
 
 
 def test_an_evaluator_run_twice_starts_anew(tmp_path: Path) -> None:

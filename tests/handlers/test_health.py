@@ -19,6 +19,7 @@ def run(
     loss: float = 1.0,
     label: torch.Tensor = LABEL,
     network: str = "refiner",
+    patience_iterations: int = 6,
 ) -> None:
     def step(engine: Engine, batch: int) -> dict[str, torch.Tensor]:
         masks = {"prior": label, "pred": label}
@@ -26,7 +27,7 @@ def run(
         return {**masks, "label": label, "loss_refiner": torch.tensor(loss)}
 
     engine = Engine(step)
-    HealthCheck(patience=3).attach(engine)
+    HealthCheck(patience=3, patience_iterations=patience_iterations).attach(engine)
     engine.run(range(2), max_epochs=epochs)
 
 
@@ -53,9 +54,18 @@ def test_a_collapsed_mask_is_warned_of_and_stops_the_training_with_patience(
     assert all(f"the {network}'s masks are {kind}" in text and "stops if that goes on" in text for text in warnings)
 
 
+def test_a_few_mini_batches_are_too_few_to_judge_by(caplog: pytest.LogCaptureFixture) -> None:
+    """Four photographs are two mini-batches an epoch: after three epochs no network has learnt anything."""
+    with caplog.at_level(logging.WARNING, "hidiff_monai"):
+        run(BAD["noise"], epochs=5, patience_iterations=500)
+    assert sum("stops if that goes on" in record.getMessage() for record in caplog.records) == 5
+    with pytest.raises(ValueError, match="in 6 epochs up to epoch 6"):
+        run(BAD["noise"], epochs=9, patience_iterations=11)
+
+
 def test_labels_without_any_foreground_stop_the_training() -> None:
     with pytest.raises(ValueError, match="no pixel of the labels is foreground, in 3 epochs up to epoch 3"):
-        run(BAD["empty"], epochs=5, label=torch.zeros_like(LABEL))
+        run(BAD["empty"], epochs=5, label=torch.zeros_like(LABEL), patience_iterations=500)
 
 
 def test_good_masks_pass(caplog: pytest.LogCaptureFixture) -> None:
@@ -116,7 +126,7 @@ def test_a_background_everywhere_is_empty_where_classes_exclude_each_other(class
         return {"prior": masks, "pred": label, "label": label, "loss_refiner": torch.tensor(1.0)}
 
     engine = Engine(step)
-    HealthCheck(patience=3, exclusive=True).attach(engine)
+    HealthCheck(patience=3, exclusive=True, patience_iterations=6).attach(engine)
     words = "the segmentor's masks are empty" if classes == "masks" else "no pixel of the labels is foreground"
     with pytest.raises(ValueError, match=words):
         engine.run(range(2), max_epochs=5)
