@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import fire
@@ -17,10 +16,11 @@ import fire
 from hidiff_monai.ablation_verb import ablate
 from hidiff_monai.benchmark.command import benchmark
 from hidiff_monai.calibration.verb import calibrate
+from hidiff_monai.compare_verb import compare
 from hidiff_monai.data_verbs import datalist, prepare
 from hidiff_monai.dial.verb import dial
 from hidiff_monai.export.verb import export
-from hidiff_monai.io.command_line import as_list, tell_torchrun
+from hidiff_monai.io.command_line import as_list, require_count, tell_torchrun
 from hidiff_monai.io.errors import find_value_error
 from hidiff_monai.prediction_verb import predict, reference
 from hidiff_monai.sharing.verb import publish_check
@@ -58,52 +58,6 @@ def check(datalist: str, dataset_dir: str, as_json: bool = False) -> None:
         print(f"{len(problems)} problem(s) found in {count_cases(datalist)} cases of {dataset_dir}")
     if problems:
         sys.exit(1)
-
-
-def compare(
-    *evaluation_dirs: str,
-    slices: bool = False,
-    smaller_than: int | None = None,
-    methods: tuple[str, str] = ("prior", "refined"),
-    format: str = "text",
-) -> None:
-    """Prints refined against prior: mean ± sd, difference with its interval, p value, three conventions of Dice.
-
-    Args:
-        evaluation_dirs: what the evaluate workflow wrote; several are taken as seeds of the same evaluation.
-        slices: takes volumes slice by slice: every slice, and those with a label.
-        smaller_than: takes only what has fewer pixels in the label than this, and at least one: images, or the slices
-            of volumes; the paper has 500 for organs, 100 for tumours.
-        methods: what is compared: before, after.
-        format: text, csv, json or latex.
-    """
-    from hidiff_monai import metrics
-    from hidiff_monai.report import read_rows
-
-    writers = {
-        "text": metrics.format_comparison,
-        "csv": metrics.comparison_csv,
-        "json": metrics.comparison_json,
-        "latex": metrics.latex_rows,
-    }
-    if not evaluation_dirs or format not in writers:
-        raise ValueError(
-            f"{len(evaluation_dirs)} folders, format {format!r}; expected a folder and one of {[*writers]}"
-        )
-    folders = [Path(folder).expanduser().resolve() for folder in evaluation_dirs]
-    if len(set(folders)) < len(folders):
-        raise ValueError(f"{[str(folder) for folder in folders]}: a folder is given twice; expected each seed once")
-    if isinstance(methods, str) or len(methods) != 2 or len(set(methods)) != 2:
-        raise ValueError(f"methods {methods!r}; expected two with a comma between them: --methods prior,refined")
-    if smaller_than is not None:
-        _require_count("smaller_than", smaller_than)
-    is_volume = smaller_than is not None and all((folder / "slices.json").is_file() for folder in folders)
-    evaluations = [read_rows(folder, "slices" if slices or is_volume else "cases") for folder in folders]
-    if smaller_than is not None:
-        evaluations = [metrics.select_small(rows, smaller_than) for rows in evaluations]
-    elif slices:
-        evaluations = [metrics.regions_of_slices(rows) for rows in evaluations]
-    print(writers[format](metrics.compare_methods(evaluations, tuple(methods))))  # type: ignore[arg-type]
 
 
 def cross_validate(
@@ -181,7 +135,7 @@ def pack(
     if len(size) != 2:
         raise ValueError(f"--image_size is {image_size!r}; expected height and width: write --image_size [256,256]")
     for edge in size:
-        _require_count("image_size", edge)
+        require_count("image_size", edge)
     print(pack_bundle(bundle, str(output), checkpoint, storage, size, overrides))
 
 
@@ -230,7 +184,7 @@ def complexity(width: int = 128, image_size: int = 256, num_steps: int = 10, as_
     from hidiff_monai.networks import DiffusionRefiner
 
     for name, value in (("width", width), ("image_size", image_size), ("num_steps", num_steps)):
-        _require_count(name, value)
+        require_count(name, value)
     channels = [width * factor for factor in (1, 1, 2, 2, 4, 4)]
     reports = {}
     for name, binarized in (("binarized", True), ("real-valued", False)):
@@ -267,11 +221,6 @@ def reproduce(dataset: str, source: str, output_dir: str, seeds: tuple[int, ...]
     from hidiff_monai.reproduction import run_reproduction
 
     print(run_reproduction(dataset, source, output_dir, as_list(seeds), overrides))
-
-
-def _require_count(name: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"--{name} is {value!r}; expected a whole number from 1 on")
 
 
 VERBS: dict[str, Callable[..., None]] = {

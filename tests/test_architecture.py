@@ -29,6 +29,7 @@ TOP = {
     "benchmark",
     "bundle_runs",
     "cli",
+    "compare_verb",
     "cross_validation",
     "demo",
     "environment",

@@ -76,6 +76,8 @@ def test_compare_names_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFix
         ([str(tmp_path), "--methods", "prior"], "methods 'prior'; expected two"),
         ([str(tmp_path), str(tmp_path / "." / "")], "a folder is given twice"),
         (["--slices", str(tmp_path)], "--slices takes no value"),
+        ([str(tmp_path), "--same_area", "--slices"], "expected it alone"),
+        ([str(tmp_path), "--same_area"], "a.npz is missing"),
     ):
         with pytest.raises(SystemExit) as end:
             main(["compare", *arguments])

@@ -199,3 +199,9 @@ def tell_torchrun(sentence: str, is_own: bool = True) -> None:
     if "TORCHELASTIC_ERROR_FILE" in os.environ:
         content = {"message": sentence, "timestamp": int(time.time()) + (0 if is_own else 2)}
         Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(content), encoding="utf-8")
+
+
+def require_count(name: str, value: Any) -> None:
+    """Raises ValueError that names the option unless its value is a whole number from 1 on."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"--{name} is {value!r}; expected a whole number from 1 on")

@@ -7,8 +7,10 @@ from hidiff_monai.report.html import write_report
 from hidiff_monai.report.manifest import collect_versions, write_manifest
 from hidiff_monai.report.prediction import write_prediction_report
 from hidiff_monai.report.prediction_cases import case_dice
+from hidiff_monai.report.same_area import SAME_AREA, rows_at_same_area
 
 __all__ = [
+    "SAME_AREA",
     "Comparison",
     "case_dice",
     "case_picture",
@@ -18,6 +20,7 @@ __all__ = [
     "paired_dice",
     "photograph",
     "read_rows",
+    "rows_at_same_area",
     "thumbnail",
     "training_curves",
     "trajectory",
