@@ -140,6 +140,7 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         self.channels_last = prefers_channels_last(self.state.device) if channels_last is None else channels_last
         if self.channels_last:
             lay_channels_last(network, self.prior_network)
+        self.compile_networks = compile_networks
         if compile_networks:
             compile_forwards(self.state.device, network.segmentor, network.refiner, self.prior_network.segmentor)
 
@@ -212,6 +213,16 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
             loss = loss + self.plan.lambda_diff * diffusion_loss
         self._descend("loss_segmentor", loss, self.segmentor_optimizer, network.segmentor)
 
+    def _require_finite(self, name: str, norm: torch.Tensor) -> None:
+        """Before the step, which would make every weight NaN."""
+        if not norm.isfinite():
+            place = f"epoch {self.state.epoch}, iteration {self.state.iteration}"
+            compiled = "set train#trainer#compile_networks to false, " if self.compile_networks else ""
+            raise ValueError(
+                f"the gradient of {name} is {norm:g} in {place}; expected a finite number: {compiled}turn amp off, or "
+                "lower the learning rate, and run the same line again"
+            )
+
     def _require_masks(self, labels: torch.Tensor) -> None:
         if not ((labels == 0) | (labels == 1)).all():
             raise ValueError(
@@ -253,7 +264,9 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         if self.scaler is not None:
             self.scaler.unscale_(optimizer)
         if self.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(network.parameters(), self.max_grad_norm)
+            norm = nn.utils.clip_grad_norm_(network.parameters(), self.max_grad_norm)
+            if self.scaler is None:  # a scaler leaves such a step out
+                self._require_finite(name, norm)
         if self.scaler is None:
             optimizer.step()
         else:
