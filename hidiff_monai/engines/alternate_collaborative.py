@@ -214,7 +214,7 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         self._descend("loss_segmentor", loss, self.segmentor_optimizer, network.segmentor)
 
     def _require_finite(self, name: str, norm: torch.Tensor) -> None:
-        """Before the step, which would make every weight NaN."""
+        """Of a loss that is finite, before the step, which would make every weight NaN."""
         if not norm.isfinite():
             place = f"epoch {self.state.epoch}, iteration {self.state.iteration}"
             compiled = "set train#trainer#compile_networks to false, " if self.compile_networks else ""
@@ -265,7 +265,7 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
             self.scaler.unscale_(optimizer)
         if self.max_grad_norm is not None:
             norm = nn.utils.clip_grad_norm_(network.parameters(), self.max_grad_norm)
-            if self.scaler is None:  # a scaler leaves such a step out
+            if self.scaler is None and output[name].isfinite():  # a scaler leaves such a step out
                 self._require_finite(name, norm)
         if self.scaler is None:
             optimizer.step()
