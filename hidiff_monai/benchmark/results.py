@@ -63,7 +63,7 @@ def open_results(output: str | Path, settings: Settings, command: list[str]) -> 
     if differing:
         said = "; ".join(f"{key} {before!r} there, {now!r} now" for key, (before, now) in differing.items())
         raise ValueError(f"{folder / FILE} holds another run: {said}; expected the same: give another --output")
-    return content
+    return {**content, "settings": fresh["settings"]}
 
 
 def read_results(folder: str | Path) -> Content:
@@ -94,10 +94,10 @@ def command_line() -> list[str]:
 
 
 def is_measured(unit: dict[str, Any] | None) -> bool:
-    """Whether a unit is there and not one for which no form had room, which another machine load or limit may give."""
-    return unit is not None and ("candidates" in unit or not unit.get("skipped"))
+    """Whether a unit is there, and all its forms: those left out for want of room may have it now."""
+    return unit is not None and not unit.get("skipped")
 
 
 def _identity(settings: dict[str, Any], machine: dict[str, Any]) -> dict[str, Any]:
-    measured = {key: value for key, value in settings.items() if key != "memory_limit_gib"}  # moves no figure
+    measured = {key: value for key, value in settings.items() if key != "memory_limit_gib"}  # moves no time
     return {**measured, **{key: machine.get(key) for key in MUST_AGREE}}

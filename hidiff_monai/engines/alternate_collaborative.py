@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -217,10 +218,11 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         """Of a loss that is finite, before the step, which would make every weight NaN."""
         if not norm.isfinite():
             place = f"epoch {self.state.epoch}, iteration {self.state.iteration}"
-            compiled = "set train#trainer#compile_networks to false, " if self.compile_networks else ""
+            mends = ["set train#trainer#compile_networks to false"] if self.compile_networks else []
+            mends += [*(["turn amp off"] if self.amp else []), "lower the learning rate"]
             raise ValueError(
-                f"the gradient of {name} is {norm:g} in {place}; expected a finite number: {compiled}turn amp off, or "
-                "lower the learning rate, and run the same line again"
+                f"the gradient of {name} is {norm:g} in {place}; expected a finite number: {', or '.join(mends)}, and "
+                "run the same line again"
             )
 
     def _require_masks(self, labels: torch.Tensor) -> None:
@@ -263,10 +265,10 @@ class AlternateCollaborativeTrainer(SupervisedTrainer):
         average_gradients(network)
         if self.scaler is not None:
             self.scaler.unscale_(optimizer)
-        if self.max_grad_norm is not None:
-            norm = nn.utils.clip_grad_norm_(network.parameters(), self.max_grad_norm)
-            if self.scaler is None and output[name].isfinite():  # a scaler leaves such a step out
-                self._require_finite(name, norm)
+        limit = math.inf if self.max_grad_norm is None else self.max_grad_norm
+        norm = nn.utils.clip_grad_norm_(network.parameters(), limit)
+        if self.scaler is None and output[name].isfinite():  # a scaler leaves such a step out
+            self._require_finite(name, norm)
         if self.scaler is None:
             optimizer.step()
         else:

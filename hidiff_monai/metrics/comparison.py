@@ -136,7 +136,7 @@ def _with_average(targets: list[str], values: np.ma.MaskedArray) -> dict[str, np
     """Scores of each target, (targets of the group, seeds, 2, cases); the average first where there are several."""
     single = {target: members[None] for target, members in zip(targets, values, strict=True)}
     structures = [i for i, target in enumerate(targets) if target != BACKGROUND]
-    return {AVERAGE: values[structures], **single} if len(structures) > 1 else single
+    return {AVERAGE: values[structures], **single} if len(targets) > 1 else single
 
 
 def _scores(row: Row) -> list[float]:

@@ -165,7 +165,11 @@ def _cases(evaluation_dir: Path, rows: Sequence[Mapping[str, Any]], comparison: 
             gallery += f"<p>{escape(target)}</p>" if named else ""
             content = f"Case {case}{named}: image, prior, refined, errors, uncertainty"
             gallery += lightbox(figures.overview(arrays), content)
-    scored = [row for row in rows if row["method"] == "refined" and row["region"] == comparison.region]
+    scored = [
+        row
+        for row in rows
+        if (row["method"], row["region"]) == ("refined", comparison.region) and row.get("target") != BACKGROUND
+    ]
     shown = next((target for target in comparison.targets if target != BACKGROUND), comparison.targets[0])
     uncertainty, thumbnails = [], []
     for case in comparison.cases:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from hidiff_monai.metrics import (
-    BACKGROUND,
     HD95_UNITS,
     SCORE_NAMES,
     ComparedScore,
@@ -107,7 +106,7 @@ def case_table(
 
     Args:
         comparison: the Dice of each case.
-        rows: of the refined mask in the comparison's region, for recall and HD95, in mm where any row has that.
+        rows: of the refined masks of structures in the comparison's region, for recall and HD95, in mm where known.
         uncertainty: mean entropy in nats, one a case; NaN where no mask has a pixel.
         thumbnails: error maps as PNG, one a case.
         errors: the head of their column.
@@ -136,7 +135,7 @@ def case_table(
 
 def _mean_of_defined(rows: Sequence[Row], key: str) -> float:
     """Over the structures of a case that have the score; NaN where none has."""
-    values = [float(row[key]) for row in rows if row.get("target") != BACKGROUND and math.isfinite(row[key])]
+    values = [float(row[key]) for row in rows if math.isfinite(row[key])]
     return float(np.mean(values)) if values else math.nan
 
 

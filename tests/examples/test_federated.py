@@ -48,23 +48,24 @@ def sites(drive_dir: Path, tmp_path: Path) -> list[Path]:
     content = json.loads((REPOSITORY / "data_lists" / "drive.json").read_text())
     files = []
     for number in range(2):
-        folder = tmp_path / f"site_{number}"
+        folder = tmp_path / f"site {number}, ours"
         folder.mkdir()
         own = {"training": content["training"][2 * number :][:2], "validation": content["validation"][number:][:1]}
         (folder / "datalist.json").write_text(json.dumps({**content, **own, "test": []}))
         settings = {"dataset_dir": drive_dir, "datalist_file": folder / "datalist.json", "output_dir": folder / "out"}
         files.append(folder / "settings.json")
-        files[-1].write_text(json.dumps({key: str(value) for key, value in settings.items()}))
+        files[-1].write_text(json.dumps({key: os.path.relpath(value, tmp_path) for key, value in settings.items()}))
     return files
 
 
 def test_two_sites_train_one_network(python_with_flare: str, sites: list[Path], tmp_path: Path) -> None:
     (tmp_path / "common.json").write_text(json.dumps({**NETWORK, **TINY}))
     arguments = ["--bundle", BUNDLE, "--sites", *sites, "--common", tmp_path / "common.json"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [python_with_flare, REPOSITORY / "examples/federated/simulate.py", *arguments, "--workspace", tmp_path / "ws"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        env=environment,
         text=True,
         capture_output=True,
         timeout=600,
@@ -75,6 +76,10 @@ def test_two_sites_train_one_network(python_with_flare: str, sites: list[Path], 
     assert done.stdout.splitlines()[-1] == f"model: {model}"
     network = build_federated_network(BUNDLE, NETWORK)
     network.load_state_dict(torch.load(model, weights_only=True), strict=True)
+    for workspace, words in (("ws", "drive.pt is there already"), ("w s", "has a space, at which FLARE splits")):
+        line = [python_with_flare, REPOSITORY / "examples/federated/simulate.py", *arguments, "--workspace", workspace]
+        refused = subprocess.run(line, cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=120)
+        assert refused.returncode != 0 and words in refused.stderr
     for site in sites:
         rows = [row.split(",") for row in (site.parent / "out" / "history.csv").read_text().splitlines()[1:]]
         assert [row[1] for row in rows] == ["pretrain", "alternate"]
