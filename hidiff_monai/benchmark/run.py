@@ -14,7 +14,7 @@ from hidiff_monai.benchmark.results import FIGURE, Content, command_line, is_mea
 from hidiff_monai.benchmark.settings import PARTS, Settings, Unit
 from hidiff_monai.benchmark.step import plan_steps
 from hidiff_monai.benchmark.training_part import plan_training
-from hidiff_monai.io import write_atomically
+from hidiff_monai.io import require_writable, write_atomically
 
 PLANS: dict[str, Callable[[Settings], Iterator[Unit]]] = {
     "layers": plan_layers,
@@ -39,6 +39,7 @@ def run_benchmark(parts: Sequence[str], settings: Settings, output: str | Path) 
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         raise ValueError(f"parts {unknown} are unknown; expected some of {', '.join(PARTS)}, or none of them for all")
+    output = require_writable(output)
     content = open_results(output, settings, command_line())
     units = [unit for part in PARTS if part in (parts or PARTS) for unit in PLANS[part](settings)]
     missing = [unit for unit in units if not is_measured(content["units"].get(unit.key))]
@@ -50,6 +51,6 @@ def run_benchmark(parts: Sequence[str], settings: Settings, output: str | Path) 
         write_results(output, content)
     figure = draw_results(content)
     if figure is not None:
-        with write_atomically(Path(output) / FIGURE) as temporary:
+        with write_atomically(output / FIGURE) as temporary:
             temporary.write_bytes(figure)
     return content

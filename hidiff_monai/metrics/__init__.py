@@ -4,7 +4,7 @@ from .calibration import brier_score, reliability_bins
 from .calibration_summary import CaseCalibration, read_calibration, write_calibration
 from .calibration_sums import ProbabilitySums, ReliabilityBins, expected_calibration_error
 from .cases import HD95_UNITS, score_case, summarise
-from .comparison import AVERAGE, BACKGROUND, ComparedScore, compare_methods
+from .comparison import AVERAGE, BACKGROUND, ComparedScore, compare_methods, without_background
 from .comparison_table import (
     SCORE_NAMES,
     comparison_csv,
@@ -91,6 +91,7 @@ __all__ = [
     "summarise",
     "temper_threshold",
     "without_agreeing",
+    "without_background",
     "write_calibration",
     "write_cases",
     "write_summary",

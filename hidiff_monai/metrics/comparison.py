@@ -20,6 +20,11 @@ AVERAGE = "average"
 BACKGROUND = "background"  # of classes that exclude each other: scored, but in no average
 
 
+def without_background(entries: Sequence[Row]) -> list[Row]:
+    """Those of the structures, of rows or whatever else has a "target"."""
+    return [entry for entry in entries if entry.get("target") != BACKGROUND]
+
+
 @dataclass(frozen=True)
 class ComparedScore:
     """One score of one target in one region, by two methods, over the cases where both are defined with every seed.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hidiff_monai.metrics import BACKGROUND, ReliabilityBins, rank_correlation
+from hidiff_monai.metrics import ReliabilityBins, rank_correlation, without_background
 from hidiff_monai.report.calibration_charts import errors_caught, reliability_chart, retention_chart
 from hidiff_monai.report.doubt_chart import doubt_chart
 from hidiff_monai.report.page import chart, section
@@ -34,8 +34,7 @@ def calibration_section(
     """
     if calibration is None:
         return ""
-    targets = [target for target in calibration["targets"] if target["target"] != BACKGROUND]
-    rows = [row for row in rows if row.get("target") != BACKGROUND]
+    targets, rows = without_background(calibration["targets"]), without_background(rows)
     bins = {method: pooled_bins(targets, method) for method in METHODS}
     curve = mean_curve(targets)
     parts = [

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hidiff_monai.metrics import BACKGROUND, array_name, paired_bootstrap, read_cases
+from hidiff_monai.metrics import array_name, paired_bootstrap, read_cases, without_background
 
 CONFIGS = "bundles/<bundle>/configs"
 EVALUATE_COMMAND = f"python -m monai.bundle run --config_file \"['{CONFIGS}/train.json','{CONFIGS}/evaluate.json']\""
@@ -150,8 +150,8 @@ def compare(rows: Sequence[dict[str, Any]]) -> Comparison:
     """
     region = FIELD_OF_VIEW if any(row["region"] == FIELD_OF_VIEW for row in rows) else rows[0]["region"]
     dice: dict[str, dict[str, list[float]]] = {"prior": {}, "refined": {}}
-    for row in rows:
-        if row["region"] == region and row["method"] in dice and row.get("target") != BACKGROUND:
+    for row in without_background(rows):
+        if row["region"] == region and row["method"] in dice:
             dice[row["method"]].setdefault(str(row["case"]), []).append(row["dice"])
     if dice["prior"].keys() != dice["refined"].keys() or not dice["prior"]:
         alone = sorted(dice["prior"].keys() ^ dice["refined"].keys())

@@ -60,7 +60,6 @@ def overview(arrays: Arrays) -> bytes:
         "uncertainty": arrays["entropy"],
     }
     figure, axes = _two_rows(pictures, busiest_window((prior != refined) & (arrays["region"] > 0), fraction=4), top)
-    _heat_bar_below(figure, axes[1][-1], top)
     patches = colour_keys(ERROR_COLOURS.items())
     middle = axes[1][3].get_position()
     figure.legend(
@@ -82,8 +81,7 @@ def photograph(arrays: Arrays) -> bytes:
         "refined": arrays["refined"],
         "uncertainty": arrays["entropy"],
     }
-    figure, axes = _two_rows(pictures, busiest_window(arrays["entropy"], fraction=4), coin_toss_nats(1))
-    _heat_bar_below(figure, axes[1][-1], coin_toss_nats(1))
+    figure, _ = _two_rows(pictures, busiest_window(arrays["entropy"], fraction=4), coin_toss_nats(1))
     return to_png(figure, arrays["image"])
 
 
@@ -237,13 +235,15 @@ def _shade_phases(axes: Axes, history: Sequence[Mapping[str, Any]], colours: The
 
 
 def _two_rows(pictures: Arrays, window: tuple[slice, slice], top: float) -> tuple[Figure, np.ndarray]:
-    """Whole pictures above, the window of each below, which is framed in every whole picture; uncertainty up to top."""
+    """Whole pictures above, the window framed in each of them below; the last is the uncertainty, from 0 to its top."""
     figure, grid = _grid(2, len(pictures), _aspect(pictures["image"]), foot_in=0.42)
     for i, (name, picture) in enumerate(pictures.items()):
         heat_top = top if name == "uncertainty" else None
         _show(grid[0, i], picture, name, heat_top)
         _show(grid[1, i], picture[window], "", heat_top)
         _mark(grid[0, i], window)
+    place = grid[1, -1].get_position()
+    heat_bar(figure, place.x0, place.width, top)
     return figure, grid
 
 
@@ -278,11 +278,6 @@ def _mark(axes: Axes, window: tuple[slice, slice]) -> None:
     corner = (columns.start - 0.5, rows.start - 0.5)
     size = (columns.stop - columns.start, rows.stop - rows.start)
     axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=LIGHTBOX.ink, linewidth=0.9))
-
-
-def _heat_bar_below(figure: Figure, axes: Axes, top: float) -> None:
-    place = axes.get_position()
-    heat_bar(figure, place.x0, place.width, top)
 
 
 def masks(arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hidiff_monai.io import require_writable, write_atomically
-from hidiff_monai.metrics import BACKGROUND, read_calibration
+from hidiff_monai.metrics import BACKGROUND, read_calibration, without_background
 from hidiff_monai.report import figures
 from hidiff_monai.report.calibration import calibration_section
 from hidiff_monai.report.evaluation import (
@@ -166,9 +166,7 @@ def _cases(evaluation_dir: Path, rows: Sequence[Mapping[str, Any]], comparison: 
             content = f"Case {case}{named}: image, prior, refined, errors, uncertainty"
             gallery += lightbox(figures.overview(arrays), content)
     scored = [
-        row
-        for row in rows
-        if (row["method"], row["region"]) == ("refined", comparison.region) and row.get("target") != BACKGROUND
+        row for row in without_background(rows) if (row["method"], row["region"]) == ("refined", comparison.region)
     ]
     shown = next((target for target in comparison.targets if target != BACKGROUND), comparison.targets[0])
     uncertainty, thumbnails = [], []

@@ -38,12 +38,11 @@ def rows_at_same_area(evaluation_dir: Path) -> list[dict[str, Any]]:
         if row["method"] == "prior":
             name = array_name(str(row["case"]), str(row.get("target", "")), targets)
             arrays = read_arrays(evaluation_dir / "arrays" / f"{name}.npz", CASE_KEYS)
-            inside = arrays["region"] > 0 if row["region"] == FIELD_OF_VIEW else np.ones_like(arrays["region"], bool)
+            region = arrays["region"] > 0 if row["region"] == FIELD_OF_VIEW else None
+            inside = True if region is None else region
             number = int((masks(arrays)[0] & inside).sum())
             mask = likeliest(np.where(inside, arrays["refined"], -1), number)
-            region = inside if row["region"] == FIELD_OF_VIEW else None
-            scores = score_case(mask, arrays["label"] > 0, region=region)
-            chosen += [row, {**row, "method": SAME_AREA, **scores}]
+            chosen += [row, {**row, "method": SAME_AREA, **score_case(mask, arrays["label"] > 0, region=region)}]
     return chosen
 
 

@@ -92,7 +92,7 @@ def keys_have_their_names(bundle: Path) -> str:
 
 def paths_are_nobodys(bundle: Path) -> str:
     """No configuration, and no text, names a folder of the machine it was written on."""
-    files = sorted(file for file in (bundle / "configs").glob("*") if file.suffix in (".json", ".yaml", ".yml"))
+    files = sorted(file for file in (bundle / "configs").glob("*") if file.suffix[1:] in ConfigParser.suffixes)
     for file in files:
         for key, value in _texts(ConfigParser.load_config_file(file), ""):
             if ABSOLUTE_PATH.match(value) or PERSONAL_PATH.search(value):

@@ -80,3 +80,13 @@ def test_mistakes_end_in_one_line(
     assert end.value.code == 1
     assert message in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_tilde_in_the_output_is_one_s_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(
+        running.PLANS, "step", lambda settings: [Unit("step/text", lambda: {"part": "step", "text": []})]
+    )
+    running.run_benchmark(["step"], Settings().quick(), "~/results")
+    assert (tmp_path / "results" / "benchmark.json").is_file() and not (tmp_path / "~").exists()
